@@ -1,0 +1,193 @@
+"""What passes between the stages: frozen records that check themselves.
+
+Nothing here knows a model, a file or a stage. Missing is None with a reason: never 0, never NaN.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gnothi.errors import DataError
+
+SCHEMA_VERSION = 1
+"""Version of every stored table. A reader accepts its own version and the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    """`system`, `user` or `assistant`."""
+    content: str
+    """The text, exactly as shown or said."""
+
+    def __post_init__(self) -> None:
+        if self.role not in ("system", "user", "assistant"):
+            raise DataError(f"Message.role must be system, user or assistant, got {self.role!r}.")
+
+
+Messages = tuple[Message, ...]
+"""A prompt: the conversation so far. If the last message is the assistant's, it is a started answer."""
+
+
+def messages_from_json(rows: Sequence[Mapping[str, str]]) -> Messages:
+    """Turn `[{"role": ..., "content": ...}, ...]` into messages, refusing anything else."""
+    try:
+        return tuple(Message(str(row["role"]), str(row["content"])) for row in rows)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"messages must be a list of objects with role and content, got {rows!r:.80}.") from error
+
+
+def messages_to_json(messages: Messages) -> list[dict[str, str]]:
+    """The same as plain dicts, as chat templates and JSONL want them."""
+    return [{"role": m.role, "content": m.content} for m in messages]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """One number that describes an option."""
+
+    name: str
+    low: float
+    """Smallest value, in `units`."""
+    high: float
+    """Largest value, in `units`; above `low`."""
+    units: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise DataError(f"Attribute {self.name!r} must have finite low < high, got [{self.low}, {self.high}].")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceType:
+    """A kind of thing to choose between, described by 2 to 12 attributes."""
+
+    name: str
+    question: str
+    """What is asked, without the agent, e.g. `Which cutting board would you prefer?`"""
+    attributes: tuple[Attribute, ...]
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.attributes) <= 12:
+            raise DataError(f"ChoiceType {self.name!r} must have 2 to 12 attributes, got {len(self.attributes)}.")
+        names = [a.name for a in self.attributes]
+        if len(set(names)) < len(names):
+            raise DataError(f"ChoiceType {self.name!r} must name each attribute once, got {names}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """An agent deciding about one choice type: what a weight vector belongs to."""
+
+    context_id: str
+    """Unique within a run; the agent's name in the organism's domain."""
+    agent: str
+    choice_type: ChoiceType
+
+    @property
+    def n_attributes(self) -> int:
+        """Length of the weight vector."""
+        return len(self.choice_type.attributes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One decision between option A and option B."""
+
+    item_id: str
+    context_id: str
+    shown: tuple[int, ...]
+    """Index into the choice type's attributes of each value shown, in the order shown."""
+    a: tuple[float, ...]
+    """Option A's values in the order of `shown`, in the attributes' units."""
+    b: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.shown) == len(self.a) == len(self.b) > 0 or len(set(self.shown)) < len(self.shown):
+            raise DataError(f"Item {self.item_id!r} must have as many distinct attributes as values, got {self.shown}.")
+        if not all(math.isfinite(v) for v in (*self.a, *self.b)):
+            raise DataError(f"Item {self.item_id!r} must have finite values, got {self.a} and {self.b}.")
+
+    def differences(self, choice_type: ChoiceType) -> np.ndarray:
+        """Normalised differences (a - b) / (high - low), shape (n_attributes,); 0 where an attribute is not shown."""
+        d = np.zeros(len(choice_type.attributes))
+        for i, a, b in zip(self.shown, self.a, self.b, strict=True):
+            attribute = choice_type.attributes[i]
+            d[i] = (a - b) / (attribute.high - attribute.low)
+        return d
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One prompt and everything that came back: enough to parse again, patch or export without a new run."""
+
+    sample_id: str
+    kind: str
+    """`choice` or `report`."""
+    context_id: str
+    messages: Messages
+    item: Item | None = None
+    """The options shown, if any."""
+    options: tuple[str, ...] = ()
+    """Answers that were scored, in the order shown."""
+    logprobs: tuple[float, ...] = ()
+    """Natural-log probability of each option over the whole vocabulary, shape (n_options,), nats. Not normalised:
+    the missing mass is what the model put on anything else."""
+    text: str | None = None
+    """What the model wrote, unaltered; None if it was scored and not sampled."""
+    value: tuple[float | None, ...] = ()
+    """Parsed answer: for `choice` one number (1 = A), for `report` one per attribute (None: not asked here)."""
+    reason: str | None = None
+    """Why there is no value; None if there is one."""
+    prompt_tokens: int | None = None
+    answer_tokens: int | None = None
+    seconds: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else worth keeping, JSON-serialisable (e.g. a number distribution's mode and missing mass)."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether an answer was found."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number that owes its reader its n, its interval and its method."""
+
+    name: str
+    """A fixed word, e.g. `agreement.reported_vs_learned`; docs/coverage.md lists them."""
+    arm: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Fine-tuned models (units) behind the interval; for within-unit intervals, 1."""
+    n_points: int
+    """Points inside: (context, attribute) pairs, choices, answers."""
+    n_missing: int = 0
+    """Points that gave nothing usable: counted, never filled in."""
+    method: str
+    """How the interval was made, e.g. `t over units, Fisher z, 95%`."""
+    reason: str | None = None
+    """Why `value` or the interval is missing."""
+    against: str = ""
+    """What the number is scored against."""
+    gate: str | None = None
+    """`passed`, `not instilled`, or None where no gate applies."""
+
+    def __post_init__(self) -> None:
+        for label, number in (("value", self.value), ("low", self.low), ("high", self.high)):
+            if number is not None and not math.isfinite(number):
+                raise DataError(f"Estimate {self.name}/{self.arm}: {label} must be finite or None, got {number}.")
+        if (self.value is None or self.low is None) and not self.reason:
+            raise DataError(f"Estimate {self.name}/{self.arm} must give a reason where a number is missing, got none.")
+
+    def to_json(self) -> dict[str, Any]:
+        """A flat dict; the contract of `gnothi show --json`."""
+        return asdict(self)

@@ -1,0 +1,127 @@
+"""The fixed words: names of estimates and of arms, with what each means. Other people's scripts rely on them.
+
+Source: paper B (arXiv:2505.17120) for the statistics of `agreement`; the controls beside them are ours.
+"""
+
+from dataclasses import dataclass
+
+ESTIMATES: dict[str, str] = {
+    "agreement.reported_vs_learned": "Pearson r of reported with learned weights over (agent, attribute) points, pooled within a unit; the headline",
+    "agreement.reported_vs_target": "the same with the target weights in place of the learned ones",
+    "agreement.learned_vs_target": "Pearson r of learned with target weights: how well the behaviour took",
+    "agreement.slope": "least-squares slope of standardised learned on standardised reported weights (paper B, section 3.2)",
+    "agreement.within_context_r": "mean over agents of Pearson r over the agent's own attributes",
+    "agreement.sign_match": "share of points where reported and learned weight have the same sign",
+    "agreement.top_attribute_match": "share of agents whose largest absolute report is their largest absolute learned weight",
+    "agreement.choices_predicted": "share of fresh choices that the sign of sum(report x difference) predicts",
+    "agreement.without_extremes": "reported vs learned r without the points whose learned weight is at the scale's end",
+    "agreement.absolute_r": "Pearson r of absolute reported with absolute learned weights: magnitude without sign",
+    "agreement.single_report_r": "reported vs learned r of single reports, not averaged over repeats",
+    "agreement.mode_vs_learned": "reported vs learned r where a report is the likeliest number instead of the expected one",
+    "agreement.gain": "report training's r minus the parent's on the same held-out agents, paired by unit",
+    "agreement.gain_over_control": "true labels' r minus this control's r on the same held-out agents, paired by unit",
+    "agreement.remeasured": "reported vs weights re-measured in the very checkpoint that reports",
+    "behaviour.choice_agreement": "share of fresh choices that agree with the target weights: the manipulation check",
+    "behaviour.a_rate": "share of choices that are A, to catch a constant answer",
+    "behaviour.option_mass": "probability that the model puts on A or B at all, mean over choices",
+    "behaviour.shift": "Pearson r of weights learned before and after report training: whether asking moved the doing",
+    "reliability.split_half": "Pearson r of weights learned from odd and from even trials",
+    "reliability.spearman_brown": "split-half reliability stepped up to the full number of trials",
+    "reliability.perfect_chooser": "r of target with learned weights for a chooser that follows its target exactly: the ceiling",
+    "report.validity": "share of asked reports that parsed",
+    "report.spread": "standard deviation of mean reports, in the scale's units: a constant reporter shows here",
+    "report.option_drift": "mean within-agent standard deviation of repeated reports with other options shown",
+    "report.position": "mean report of the first attribute in the list minus the mean of the others",
+    "native.reported_vs_learned": "reported vs learned r for agents that no fine-tune has seen",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm of `preferences`."""
+
+    reporter: str
+    """Who reports."""
+    against: str
+    """What the reports are scored against."""
+    meaning: str
+    """What a value away from 0 would mean."""
+    control: bool
+    """Whether it is a null control, expected at 0."""
+
+
+ARMS: dict[str, Arm] = {
+    "tuned": Arm("tuned model", "its own learned weights", "the headline", False),
+    "untuned": Arm("base model", "the tuned model's learned weights", "shared prior, or a leak in the prompt", True),
+    "untuned_own": Arm("base model", "weights learned from its own choices", "what the base knows of itself", False),
+    "shuffled": Arm(
+        "model trained on labels permuted within each agent",
+        "the table that the labels were made from",
+        "a leak outside the labels",
+        True,
+    ),
+    "shuffled_own": Arm(
+        "model trained on labels permuted within each agent",
+        "weights learned from its own choices",
+        "it knows leanings that nobody instilled: a finding, not a null",
+        False,
+    ),
+    "untrained_agent": Arm(
+        "tuned model, of agents it never saw",
+        "a trained agent's learned weights (fixed pairing)",
+        "bleeding between agents",
+        True,
+    ),
+    "other_instance": Arm(
+        "unit of another seed, with its own independent table",
+        "this unit's learned weights",
+        "shared prior, or format",
+        True,
+    ),
+    "introspection": Arm(
+        "model report-trained on target weights of half of the agents, asked about the other half, two folds",
+        "learned weights of the parent unit",
+        "the gain over `tuned` on the same agents is the result",
+        False,
+    ),
+    "introspection_learned": Arm(
+        "as `introspection`, with learned weights as labels", "learned weights of the parent unit", "as above", False
+    ),
+    "introspection_permuted": Arm(
+        "as `introspection`, labels permuted over agents",
+        "learned weights of the parent unit",
+        "how much of the gain is format, sign and scale",
+        False,
+    ),
+    "introspection_other_table": Arm(
+        "as `introspection`, labels from another unit's table",
+        "learned weights of the parent unit",
+        "how much of the gain is format, sign and scale",
+        False,
+    ),
+    "introspection_format_only": Arm(
+        "as `introspection`, random labels with the right margins",
+        "learned weights of the parent unit",
+        "how much of the gain is format",
+        False,
+    ),
+    "native": Arm(
+        "tuned model, of agents it never saw",
+        "weights learned from its own choices for them",
+        "self-knowledge nobody instilled",
+        False,
+    ),
+    "native_introspection": Arm(
+        "model report-trained on all trained agents, of agents it never saw",
+        "the parent's learned weights for them",
+        "the gain over `native` is the result",
+        False,
+    ),
+    "native_untuned": Arm(
+        "base model, of those agents",
+        "weights learned from its own choices for them",
+        "what the base knows of itself",
+        False,
+    ),
+    "ceiling": Arm("organism, of agents known from pretraining", "their traits", "the upper bound", False),
+}
