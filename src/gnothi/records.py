@@ -3,6 +3,7 @@
 Nothing here knows a model, a file or a stage. Missing is None with a reason: never 0, never NaN.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -155,6 +156,51 @@ class Sample:
         """Whether an answer was found."""
         return self.reason is None
 
+    def to_row(self) -> dict[str, Any]:
+        """A flat row for a table; nested fields as JSON text, so that any reader opens it."""
+        item = self.item
+        return {
+            "sample_id": self.sample_id,
+            "kind": self.kind,
+            "context_id": self.context_id,
+            "messages": _text(messages_to_json(self.messages)),
+            "item_id": item.item_id if item else None,
+            "shown": list(item.shown) if item else None,
+            "a": list(item.a) if item else None,
+            "b": list(item.b) if item else None,
+            "options": list(self.options),
+            "logprobs": list(self.logprobs),
+            "text": self.text,
+            "value": list(self.value),
+            "reason": self.reason,
+            "prompt_tokens": self.prompt_tokens,
+            "answer_tokens": self.answer_tokens,
+            "seconds": self.seconds,
+            "extra": _text(dict(self.extra)),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Sample":
+        """The inverse of `to_row`."""
+        item = None
+        if row["item_id"] is not None:
+            shown, a, b = (tuple(row[k]) for k in ("shown", "a", "b"))
+            item = Item(item_id=row["item_id"], context_id=row["context_id"], shown=shown, a=a, b=b)
+        return cls(
+            **{k: row[k] for k in ("sample_id", "kind", "context_id", "text", "reason")},
+            **{k: row[k] for k in ("prompt_tokens", "answer_tokens", "seconds")},
+            messages=messages_from_json(json.loads(row["messages"])),
+            item=item,
+            options=tuple(row["options"]),
+            logprobs=tuple(row["logprobs"]),
+            value=tuple(row["value"]),
+            extra=json.loads(row["extra"]),
+        )
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -191,3 +237,23 @@ class Estimate:
     def to_json(self) -> dict[str, Any]:
         """A flat dict; the contract of `gnothi show --json`."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRow:
+    """One training example: a prompt and the answer that the loss is taken on."""
+
+    messages: Messages
+    """The prompt."""
+    answer: str
+    """What the model is to say, and nothing else; the loss is on its tokens only."""
+    weight: float = 1.0
+    """Multiplies this row's loss; > 0."""
+    group: str = ""
+    """Whom the row is about, e.g. the context: batches can be balanced over groups."""
+
+    def __post_init__(self) -> None:
+        if not self.messages or not self.answer:
+            raise DataError(f"TrainRow must have a prompt and an answer, got answer {self.answer!r}.")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise DataError(f"TrainRow.weight must be a finite number above 0, got {self.weight}.")

@@ -1,0 +1,358 @@
+"""Run folders: units are written under a temporary name and renamed when whole; nothing is ever rewritten.
+
+A run folder holds `spec.json`, `run.log`, `units/<unit>/` (each with a `unit.json` that names the sha256 of every
+file beside it), and, once finished, `estimates.parquet`, `run.json` and `report.html`. The store knows no stage.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnothi.errors import StoreError
+from gnothi.records import SCHEMA_VERSION, Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+READABLE_VERSIONS = (SCHEMA_VERSION,)
+"""Table versions that this code opens: its own and the one before (there is none yet)."""
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of a JSON-serialisable value.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write under a temporary name beside `path`, flush to disk, rename; on failure nothing is left.
+
+    Raises:
+        StoreError: The disk is full or the folder cannot be written.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(raw)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """The one message for a full disk, a missing right or a vanished folder."""
+    return StoreError(f"{path} must be writable, got {error.strerror or error}. Free space or choose another --out.")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None = None) -> None:
+    """Write rows as Parquet with the schema version in its metadata; nested values go in as JSON text columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([dict(row) for row in rows])
+    table = table.replace_schema_metadata({"gnothi_schema_version": str(SCHEMA_VERSION), **(metadata or {})})
+    try:
+        pq.write_table(table, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Read a table written by `write_table`.
+
+    Raises:
+        StoreError: It is missing, cut off, or of a version that this code does not read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise StoreError(f"{path} must exist, got no such file. Resume the run to make it again.")
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path} must be a whole Parquet file, got one that cannot be read. {_REDO}") from error
+    version = (table.schema.metadata or {}).get(b"gnothi_schema_version", b"none").decode()
+    if version not in map(str, READABLE_VERSIONS):
+        raise StoreError(
+            f"{path} must be of schema version {', '.join(map(str, READABLE_VERSIONS))}, got {version}. "
+            "Read it with the version of gnothi that wrote it (see run.log)."
+        )
+    return table.to_pandas()
+
+
+_REDO = "Delete that unit's folder and run.json, then resume to make them again."
+_REDO_END = "Delete run.json and resume to make it again."
+
+
+class RunFolder:
+    """One run on disk. Open it with `RunFolder.create` or `RunFolder.open`."""
+
+    def __init__(self, path: Path, spec: Mapping[str, Any]) -> None:
+        self.path = path
+        self.spec = dict(spec)
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: Path, spec: Mapping[str, Any]) -> "RunFolder":
+        """Make a run folder for `spec`, or open the one that already holds the same spec.
+
+        Raises:
+            StoreError: `path` is a file, holds something else, or holds a run of another spec.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"--out must name a folder, got the file {path}. Choose another name.")
+        if (path / "spec.json").exists():
+            run = cls.open(path)
+            if canonical(run.spec) != canonical(spec):
+                changed = sorted(k for k in {*run.spec, *spec} if run.spec.get(k) != spec.get(k))
+                raise StoreError(
+                    f"--out {path} must be a new folder or hold the same spec, got another spec (it differs in "
+                    f"{', '.join(changed)}). Choose another folder, or `gnothi resume {path}`."
+                )
+            return run
+        if path.is_dir() and any(path.iterdir()):
+            raise StoreError(f"--out must be an empty or new folder, got {path} with other files in it.")
+        try:
+            (path / "units").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        record = {"schema_version": SCHEMA_VERSION, "spec": dict(spec), "spec_digest": digest(spec)}
+        write_atomically(path / "spec.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        return cls(path, spec)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open an existing run folder.
+
+        Raises:
+            StoreError: No such folder, no run in it, or a spec that was edited by hand.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise StoreError(f"RUN must be a run folder, got {path}, which does not exist. `gnothi list` shows runs.")
+        try:
+            record = json.loads((path / "spec.json").read_text(encoding="utf-8"))
+            spec, stated, version = record["spec"], record["spec_digest"], record["schema_version"]
+        except FileNotFoundError:
+            raise StoreError(
+                f"RUN must be a run folder, got {path} without spec.json. `gnothi list` shows runs."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path / 'spec.json'} must be a run's spec, got one that does not parse.") from error
+        if version not in READABLE_VERSIONS:
+            raise StoreError(f"{path / 'spec.json'} must be of schema version {SCHEMA_VERSION}, got {version}.")
+        if digest(spec) != stated:
+            raise StoreError(
+                f"{path / 'spec.json'} must be as it was written, got one edited by hand. "
+                "Start a new run with the spec you want."
+            )
+        return cls(path, spec)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for writing; a second process is refused. The system lets go of it if this process dies."""
+        try:
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise cannot_write(self.path / ".lock", error) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(
+                    f"{self.path} must be written by one process at a time, got a run already under way there. "
+                    "Wait for it to end or stop it."
+                ) from None
+            yield
+
+    # -- units -----------------------------------------------------------------------------------------------------
+
+    def unit_path(self, unit: str) -> Path:
+        """Folder of a unit, whole or not yet there. Unit names are made by us, so they cannot leave the folder."""
+        if not unit or "/" in unit or unit.startswith("."):
+            raise StoreError(f"A unit's name must be a plain word, got {unit!r}.")
+        return self.path / "units" / unit
+
+    def units(self) -> list[str]:
+        """Names of the units that are whole, sorted."""
+        folder = self.path / "units"
+        return sorted(p.name for p in folder.glob("[!.]*") if (p / "unit.json").is_file()) if folder.is_dir() else []
+
+    def has(self, unit: str, key: str) -> bool:
+        """Whether the unit is whole and was made from exactly `key`.
+
+        Raises:
+            StoreError: It is there but was made from something else, or has been altered.
+        """
+        if not self.unit_path(unit).is_dir():
+            return False
+        record = self.read_unit(unit)
+        if record["key"] != key:
+            raise StoreError(
+                f"{self.unit_path(unit)} must be made from this run's spec, model and version, got a unit of another. "
+                "Use the version of gnothi and the model that the run was started with, or start a new run."
+            )
+        return True
+
+    @contextlib.contextmanager
+    def writing(self, unit: str, key: str) -> Iterator[Path]:
+        """Give a temporary folder to fill; on leaving it becomes the unit, whole and checked, or vanishes.
+
+        The caller writes `unit.json` content through the file `record.json` (a JSON object) in that folder.
+        """
+        final = self.unit_path(unit)
+        try:
+            temporary = Path(tempfile.mkdtemp(prefix=f".{unit}.", dir=final.parent))
+        except OSError as error:
+            raise cannot_write(final, error) from error
+        try:
+            yield temporary
+            source = temporary / "record.json"
+            record = json.loads(source.read_text(encoding="utf-8"))
+            source.unlink()
+            files = sorted(p for p in temporary.rglob("*") if p.is_file())
+            record |= {
+                "schema_version": SCHEMA_VERSION,
+                "unit": unit,
+                "key": key,
+                "files": {p.relative_to(temporary).as_posix(): file_digest(p) for p in files},
+            }
+            record["self_digest"] = digest(record)
+            write_atomically(temporary / "unit.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            temporary.chmod(0o755)
+            temporary.replace(final)
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise cannot_write(final, error) from error
+        finally:
+            if temporary.exists():
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def read_unit(self, unit: str, *, check_files: bool = True) -> dict[str, Any]:
+        """Return a unit's record after checking every file beside it against its sha256.
+
+        Raises:
+            StoreError: A file is missing, altered or cut off.
+        """
+        folder = self.unit_path(unit)
+        try:
+            record = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
+            stated = record.pop("self_digest")
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(
+                f"{folder / 'unit.json'} must be a unit's record, got none that parses. {_REDO}"
+            ) from error
+        if digest(record) != stated:
+            raise StoreError(f"{folder / 'unit.json'} must be as it was written, got one edited by hand. {_REDO}")
+        if check_files:
+            for name, expected in record["files"].items():
+                path = folder / name
+                if not path.is_file() or file_digest(path) != expected:
+                    found = "an altered file" if path.is_file() else "no such file"
+                    raise StoreError(f"{path} must be as it was written, got {found}. {_REDO}")
+        return record
+
+    def table(self, unit: str, name: str) -> "pd.DataFrame":
+        """Read one table of a unit, e.g. `choices`."""
+        return read_table(self.unit_path(unit) / f"{name}.parquet")
+
+    def sweep(self) -> None:
+        """Remove what a killed process left under temporary names. Call only while holding the lock."""
+        for pattern in ("units/.*", ".*.tmp"):
+            for path in self.path.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    # -- the end of a run ------------------------------------------------------------------------------------------
+
+    def finish(self, estimates: Sequence[Estimate], record: Mapping[str, Any]) -> None:
+        """Write the estimates and mark the run as finished. The same estimates are not written twice."""
+        seen: set[tuple[str, str]] = set()
+        for estimate in estimates:
+            if (estimate.name, estimate.arm) in seen:
+                raise StoreError(
+                    f"estimates must have one row a (name, arm), got two for {estimate.name}, {estimate.arm}."
+                )
+            seen.add((estimate.name, estimate.arm))
+        path = self.path / "estimates.parquet"
+        temporary = path.with_name(f".estimates.{os.getpid()}.tmp")
+        write_table(temporary, [e.to_json() for e in estimates])
+        temporary.replace(path)
+        units = {unit: file_digest(self.unit_path(unit) / "unit.json") for unit in self.units()}
+        done = {"schema_version": SCHEMA_VERSION, "estimates": file_digest(path), "units": units, **record}
+        write_atomically(self.path / "run.json", json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+
+    @property
+    def finished(self) -> bool:
+        """Whether every job is done and the estimates are written."""
+        return (self.path / "run.json").is_file()
+
+    def verify(self) -> dict[str, Any]:
+        """Check everything that numbers come from; return the run's closing record.
+
+        Raises:
+            StoreError: The run is unfinished, or something was edited, removed or cut off.
+        """
+        if not self.finished:
+            raise StoreError(
+                f"{self.path} must be a finished run, got one with work left. `gnothi resume {self.path}`."
+            )
+        try:
+            done = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            stated, units = done["estimates"], done["units"]
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(
+                f"{self.path / 'run.json'} must be a run's closing record, got none that parses."
+            ) from error
+        table = self.path / "estimates.parquet"
+        if not table.is_file() or file_digest(table) != stated:
+            raise StoreError(f"{table} must be as it was written, got an altered file. {_REDO_END}")
+        for unit, expected in units.items():
+            record = self.unit_path(unit) / "unit.json"
+            if not record.is_file() or file_digest(record) != expected:
+                raise StoreError(f"{record} must be as it was written, got an altered or missing file. {_REDO}")
+            self.read_unit(unit)
+        return done
+
+    def estimates(self) -> list[Estimate]:
+        """The run's estimates, after `verify`."""
+        self.verify()
+        return read_estimates(self.path / "estimates.parquet")
+
+
+def read_estimates(path: Path) -> list[Estimate]:
+    """Read a table of estimates; missing numbers come back as None."""
+    import pyarrow.parquet as pq
+
+    read_table(path)  # for its checks
+    names = set(Estimate.__dataclass_fields__)
+    return [Estimate(**{k: v for k, v in row.items() if k in names}) for row in pq.read_table(path).to_pylist()]
