@@ -199,7 +199,7 @@ class _Pool:
                 self._start()
                 if job:
                     self.busy.pop(number)
-                    # A worker that the system killed (memory, a stray signal) gets one more try; a second death is kept.
+                    # A worker that the system killed (memory, a stray signal) gets one more try.
                     if job.name in self.died:
                         message = f"the worker on {job.name} ended twice without a word (exit code {code})"
                         self.failures.append(Failure(job.name, message, False))

@@ -6,7 +6,9 @@ Source: paper B (arXiv:2505.17120) for the statistics of `agreement`; the contro
 from dataclasses import dataclass
 
 ESTIMATES: dict[str, str] = {
-    "agreement.reported_vs_learned": "Pearson r of reported with learned weights over (agent, attribute) points, pooled within a unit; the headline",
+    "agreement.reported_vs_learned": (
+        "Pearson r of reported with learned weights over (agent, attribute) points, pooled within a unit; the headline"
+    ),
     "agreement.reported_vs_target": "the same with the target weights in place of the learned ones",
     "agreement.learned_vs_target": "Pearson r of learned with target weights: how well the behaviour took",
     "agreement.slope": "least-squares slope of standardised learned on standardised reported weights (paper B, section 3.2)",
