@@ -1,0 +1,176 @@
+"""docs/coverage.md says what of the three papers is here. This reads it and holds it against the package.
+
+`python tests/docs/test_coverage.py` writes the two tables of names anew from `gnothi.score.names`.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from gnothi.score.names import ARMS, ESTIMATES
+
+PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
+HEAD = ("paper item", "what it shows", "command", "arm(s)", "estimate name(s)", "state")
+BEGIN, END = "<!-- names: written by tests/docs/test_coverage.py -->", "<!-- end of names -->"
+PAPERS = ("Paper A", "Paper B", "Paper C")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a coverage table; the middle cells as the words that stand in code quotes."""
+
+    section: str
+    item: str
+    commands: tuple[str, ...]
+    arms: tuple[str, ...]
+    estimates: tuple[str, ...]
+    state: str
+    note: str
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a Markdown table line; an escaped bar belongs to its cell."""
+    return [c.strip().replace(r"\|", "|") for c in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+
+
+def quoted(cell: str) -> tuple[str, ...]:
+    """What stands in code quotes in a cell."""
+    return tuple(re.findall(r"`([^`]+)`", cell))
+
+
+def coverage(text: str) -> list[Row]:
+    """Every row of every table that has the six columns."""
+    rows, section, inside = [], "", False
+    for line in text.splitlines():
+        if line.startswith("#"):
+            section, inside = line.lstrip("# "), False
+        elif not line.startswith("|"):
+            inside = False
+        elif tuple(cells(line)) == HEAD:
+            inside = True
+        elif inside and not set(line) <= set("|-: "):
+            item, note, command, arms, estimates, state = cells(line)
+            rows.append(Row(section, item, quoted(command), quoted(arms), quoted(estimates), state, note))
+    return rows
+
+
+def names_tables() -> str:
+    """The two tables of fixed words, as the page must show them."""
+    lines = ["| arm | who reports | scored against | what a value away from 0 would mean | null control |"]
+    lines += ["|---|---|---|---|---|"]
+    for name, arm in ARMS.items():
+        null = "yes" if arm.control else "no"
+        lines.append(f"| `{name}` | {arm.reporter} | {arm.against} | {arm.meaning} | {null} |")
+    lines += ["", "| estimate | what it is |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in ESTIMATES.items()]
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    """The page."""
+    return PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def rows(text: str) -> list[Row]:
+    """Its rows."""
+    return coverage(text)
+
+
+@pytest.fixture(scope="module")
+def commands() -> dict[str, Any]:
+    """The commands of the command line, by name."""
+    from gnothi.cli import app
+
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_each_paper_has_a_table(rows: list[Row]):
+    for paper in PAPERS:
+        assert sum(row.section.startswith(paper) for row in rows) >= 20, paper
+
+
+def test_no_line_of_a_coverage_table_is_lost(text: str, rows: list[Row]):
+    wide = [line for line in text.splitlines() if line.startswith("|") and len(cells(line)) == len(HEAD)]
+    tables = sum(tuple(cells(line)) == HEAD for line in wide)
+    assert len(rows) == len(wide) - 2 * tables
+
+
+def test_every_item_stands_once(rows: list[Row]):
+    seen = [(row.section, row.item) for row in rows]
+    assert len(seen) == len(set(seen)), sorted({s for s in seen if seen.count(s) > 1})
+
+
+def test_every_state_is_one_of_three(rows: list[Row]):
+    wrong = [row.item for row in rows if not re.fullmatch(r"yes|not yet|left out because .{10,}", row.state)]
+    assert not wrong, wrong
+
+
+def test_what_is_here_says_how_to_get_it(rows: list[Row]):
+    wrong = [r.item for r in rows if r.state == "yes" and not r.commands]
+    assert not wrong, wrong
+
+
+def test_commands_of_what_is_here_exist(rows: list[Row], commands: dict[str, Any]):
+    from gnothi.experiments import EXPERIMENTS
+
+    wrong = []
+    for row in rows:
+        for command in row.commands if row.state == "yes" else ():
+            words = command.split()
+            if words[:1] != ["gnothi"] or words[1] not in commands:
+                wrong.append(f"{row.item}: no command `{command}`")
+            elif words[1] == "run" and words[2] not in EXPERIMENTS:
+                wrong.append(f"{row.item}: no experiment {words[2]!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_arms_and_estimates_of_what_is_here_exist(rows: list[Row]):
+    wrong = []
+    for row in rows:
+        if row.state != "yes":
+            continue
+        wrong += [f"{row.item}: no arm {name!r}" for name in row.arms if name not in ARMS]
+        wrong += [f"{row.item}: no estimate {n!r}" for n in row.estimates if n not in ESTIMATES and n[0] != "/"]
+        if any(name[0] == "/" for name in row.estimates) and not any("replicate" in c for c in row.commands):
+            wrong.append(f"{row.item}: only `replicate` answers with JSON paths")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_arm_and_every_estimate_is_somewhere_in_the_tables(rows: list[Row]):
+    here = [row for row in rows if row.state == "yes"]
+    assert not set(ARMS) - {name for row in here for name in row.arms}
+    assert not set(ESTIMATES) - {name for row in here for name in row.estimates}
+
+
+def test_the_tables_of_names_are_those_of_the_code(text: str):
+    shown = text.split(BEGIN)[1].split(END)[0].strip()
+    assert shown == names_tables(), "run: python tests/docs/test_coverage.py"
+
+
+def test_the_reader_of_tables_reads_a_table():
+    page = "\n".join(
+        (
+            "## Paper Z",
+            "| " + " | ".join(HEAD) + " |",
+            "|---|---|---|---|---|---|",
+            r"| Figure 1 | a \| b | `gnothi run x` | `one`, `two` | `e.f` | not yet |",
+            "",
+            "| other | table |",
+            "|---|---|",
+            "| 1 | 2 |",
+        )
+    )
+    row = Row("Paper Z", "Figure 1", ("gnothi run x",), ("one", "two"), ("e.f",), "not yet", "a | b")
+    assert coverage(page) == [row]
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text(encoding="utf-8")
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n{names_tables()}\n{END}{after}", encoding="utf-8")
