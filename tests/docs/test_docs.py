@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import typer.main
 
+from gnothi._version import __version__
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page
@@ -97,6 +99,17 @@ def test_the_readme_names_the_two_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make demo" in text
     assert "make test" in text
+
+
+def test_the_version_is_the_same_everywhere():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_three_papers_are_cited_in_both_forms():
+    for number in ("2501.11120", "2505.17120", "2311.12786"):
+        assert number in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+        assert number in (ROOT / "docs" / "papers.bib").read_text(encoding="utf-8")
 
 
 def test_every_page_is_reached_from_the_index():
