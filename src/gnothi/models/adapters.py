@@ -1,0 +1,360 @@
+"""Adapters: what a fine-tune changed, kept apart from the base model.
+
+An `Adapter` is plain tensors: LoRA pairs, replaced embedding rows, or changed parameters. An `AdapterStack` puts k of
+them on one module at once (each example of a batch names its adapter) and always takes them off again. Files are in
+`adapter_files.py`, training is in `finetune.loop`.
+
+Source: LoRA is arXiv:2106.09685, section 4.1 (W x + alpha / r B A x, A random, B zero). Rows *replace* the embedding's
+rows, as PEFT's trainable tokens do, and where the head is tied to the embedding they are the head's rows too.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnothi.errors import ModelError, SpecError
+
+KINDS = ("rows", "lora", "lora+rows", "full")
+"""What can be tuned: embedding rows, LoRA, both, or every parameter."""
+
+ALL_LINEAR = ("all",)
+"""`targets` that stand for every linear layer but the head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSpec:
+    """The shape of an adapter."""
+
+    kind: str
+    """One of `KINDS`."""
+    rank: int = 0
+    """LoRA rank; 0 without LoRA."""
+    alpha: float = 0.0
+    """LoRA scale times rank."""
+    targets: tuple[str, ...] = ()
+    """Names of the linear layers, as the last parts of their module names; `("all",)` for all but the head."""
+    row_token_ids: tuple[int, ...] = ()
+    """Tokens whose embedding rows are replaced, in the order of the rows."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise SpecError(f"AdapterSpec.kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
+        if self.has_lora and not (self.rank >= 1 and self.alpha > 0 and self.targets):
+            raise SpecError(
+                f"AdapterSpec of kind {self.kind!r} must have rank >= 1, alpha > 0 and targets, "
+                f"got rank {self.rank}, alpha {self.alpha}, targets {self.targets}."
+            )
+        if self.kind in ("rows", "lora+rows") and not self.row_token_ids:
+            raise SpecError(f"AdapterSpec of kind {self.kind!r} must name row_token_ids, got none.")
+        if len(set(self.row_token_ids)) < len(self.row_token_ids):
+            raise SpecError(f"AdapterSpec.row_token_ids must name each token once, got {self.row_token_ids}.")
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether LoRA pairs belong to it."""
+        return self.kind in ("lora", "lora+rows")
+
+    @property
+    def scale(self) -> float:
+        """The factor on B A."""
+        return self.alpha / self.rank if self.rank else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One adapter's tensors, in float32 on the CPU unless they were given otherwise."""
+
+    spec: AdapterSpec
+    lora: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Module name to A (rank, in) and B (out, rank)."""
+    rows: Tensor | None = None
+    """(n_rows, d_model), unscaled, in the order of `spec.row_token_ids`."""
+    full: Mapping[str, Tensor] = field(default_factory=dict)
+    """Parameter name to its new value."""
+    base_digest: str = ""
+    """Digest of the model it was trained on; empty where the file does not say."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the shape and every tensor's name, type and bytes."""
+        spec = {**dataclasses.asdict(self.spec), "targets": sorted(self.spec.targets)}
+        sha = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
+        for name, tensor in sorted(self.tensors().items()):
+            tensor = tensor.detach().cpu().contiguous()
+            sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            sha.update(tensor.view(torch.uint8).numpy().tobytes())
+        return sha.hexdigest()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by a flat name."""
+        flat = {f"full.{name}": t for name, t in self.full.items()}
+        for name, (a, b) in self.lora.items():
+            flat[f"lora_A.{name}"], flat[f"lora_B.{name}"] = a, b
+        if self.rows is not None:
+            flat["rows"] = self.rows
+        return flat
+
+    def check(self, module: nn.Module, base_digest: str = "") -> None:
+        """Refuse a module that this adapter does not belong to.
+
+        Raises:
+            ModelError: Another base digest, a name that the module lacks, or another shape.
+        """
+        if self.base_digest and base_digest and self.base_digest != base_digest:
+            raise ModelError(
+                f"adapter must belong to the base model with digest {base_digest[:12]}, "
+                f"got one trained on {self.base_digest[:12]}. Load the base model that it was trained on."
+            )
+        modules, parameters = dict(module.named_modules()), dict(module.named_parameters())
+        wrong: list[str] = []
+        for name, (a, b) in self.lora.items():
+            layer = modules.get(name)
+            if not isinstance(layer, nn.Linear):
+                wrong.append(f"{name} (no linear layer)")
+            elif (b.shape[0], a.shape[1]) != tuple(layer.weight.shape):
+                wrong.append(f"{name} ({b.shape[0]} x {a.shape[1]} against {tuple(layer.weight.shape)})")
+        for name, tensor in self.full.items():
+            if name not in parameters:
+                wrong.append(f"{name} (no parameter)")
+            elif tensor.shape != parameters[name].shape:
+                wrong.append(f"{name} ({tuple(tensor.shape)} against {tuple(parameters[name].shape)})")
+        if self.rows is not None:
+            table = embedding(module).weight
+            if self.rows.shape[1] != table.shape[1] or max(self.spec.row_token_ids) >= table.shape[0]:
+                wrong.append(
+                    f"rows ({tuple(self.rows.shape)} up to token {max(self.spec.row_token_ids)} "
+                    f"against {tuple(table.shape)})"
+                )
+        if wrong:
+            raise ModelError(
+                f"adapter must fit the base model, got {len(wrong)} that do not: {', '.join(wrong[:3])}. "
+                "Load the base model that it was trained on."
+            )
+        if not (self.lora or self.full or self.rows is not None):
+            raise ModelError("adapter must change something, got no tensors. Was the folder written whole?")
+
+
+def embedding(module: nn.Module) -> nn.Embedding:
+    """The input embedding of a causal language model."""
+    table = module.get_input_embeddings()  # type: ignore[operator]
+    if not isinstance(table, nn.Embedding):
+        raise ModelError(f"input embedding must be an nn.Embedding, got {type(table).__name__}. Tune with 'lora'.")
+    return table
+
+
+def head(module: nn.Module) -> nn.Linear | None:
+    """The output head of a causal language model, if it has one."""
+    found = module.get_output_embeddings()  # type: ignore[operator]
+    return found if isinstance(found, nn.Linear) else None
+
+
+def module_name(module: nn.Module, part: nn.Module) -> str:
+    """The dotted name of a part of a module."""
+    return next(name for name, candidate in module.named_modules() if candidate is part)
+
+
+def is_tied(module: nn.Module) -> bool:
+    """Whether embedding and head are one parameter."""
+    out = head(module)
+    return out is not None and out.weight is embedding(module).weight
+
+
+def target_modules(module: nn.Module, targets: Sequence[str]) -> list[str]:
+    """Names of the linear layers that `targets` means, in the module's order.
+
+    Raises:
+        SpecError: A target that matches no linear layer.
+    """
+    out = head(module)
+    linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and m is not out]
+    if tuple(targets) == ALL_LINEAR:
+        return linear
+    unmatched = [t for t in targets if not any(n == t or n.endswith(f".{t}") for n in linear)]
+    if unmatched:
+        known = sorted({n.rsplit(".", 1)[-1] for n in linear})
+        raise SpecError(f"targets must name linear layers ({', '.join(known)}), got {unmatched}.")
+    return [n for n in linear if any(n == t or n.endswith(f".{t}") for t in targets)]
+
+
+def new_lora(module: nn.Module, names: Sequence[str], rank: int, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Fresh LoRA pairs: A uniform in +-1/sqrt(in) (PEFT's default), B zero, so that nothing changes yet."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = dict(module.named_modules())
+    pairs = {}
+    for name in names:
+        layer = layers[name]
+        assert isinstance(layer, nn.Linear)
+        bound = 1 / math.sqrt(layer.in_features)
+        a = (torch.rand(rank, layer.in_features, generator=generator) * 2 - 1) * bound
+        pairs[name] = (a, torch.zeros(layer.out_features, rank))
+    return pairs
+
+
+@dataclass
+class LoraStack:
+    """LoRA pairs of k adapters: A (k, rank, in) and B (k, out, rank) for each module name."""
+
+    pairs: dict[str, tuple[Tensor, Tensor]]
+    scale: float
+
+
+class AdapterStack:
+    """k adapters of one shape, to be put on one module together.
+
+    Attributes:
+        k: Number of adapters.
+        loras: LoRA stacks that are summed (a frozen parent's and a fresh one, or one).
+        rows: (k, n_rows_max, d_model) or None.
+        row_ids: For each adapter its tokens; shorter lists leave the last rows unused.
+        full: Changed parameters; only with k = 1.
+        index: (batch,) adapter of each example, sorted or not; None means adapter 0 for all.
+    """
+
+    def __init__(self, k: int = 1):
+        self.k = k
+        self.loras: list[LoraStack] = []
+        self.rows: Tensor | None = None
+        self.row_ids: list[tuple[int, ...]] = [()] * k
+        self.full: dict[str, Tensor] = {}
+        self.index: Tensor | None = None
+        self._blocks = False
+        self._slots: Tensor | None = None
+
+    @classmethod
+    def of(cls, adapter: Adapter, device: torch.device | str = "cpu") -> "AdapterStack":
+        """A stack of one, ready for asking."""
+        stack = cls()
+        if adapter.lora:
+            pairs = {n: (a[None].to(device), b[None].to(device)) for n, (a, b) in adapter.lora.items()}
+            stack.loras = [LoraStack(pairs, adapter.spec.scale)]
+        if adapter.rows is not None:
+            stack.rows, stack.row_ids = adapter.rows[None].to(device), [adapter.spec.row_token_ids]
+        stack.full = {n: t.to(device) for n, t in adapter.full.items()}
+        return stack
+
+    def use(self, index: Tensor | None) -> None:
+        """Say which adapter each example of the next forward passes belongs to: (batch,) integers below k."""
+        self.index = index
+        self._blocks = False
+        if index is not None and self.k > 1 and len(index) % self.k == 0:
+            even = torch.arange(self.k, device=index.device).repeat_interleave(len(index) // self.k)
+            self._blocks = bool((even == index).all())
+
+    def slots(self, vocabulary: int, device: torch.device) -> Tensor:
+        """(k, vocabulary) position of each token in the adapter's rows, -1 for tokens that are not tuned."""
+        if self._slots is None or self._slots.shape[1] != vocabulary or self._slots.device != device:
+            table = torch.full((self.k, vocabulary), -1, dtype=torch.long)
+            for j, ids in enumerate(self.row_ids):
+                table[j, list(ids)] = torch.arange(len(ids))
+            self._slots = table.to(device)
+        return self._slots
+
+    def _lora_hook(self, found: list[tuple[Tensor, Tensor, float]]) -> Callable[..., Tensor]:
+        def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            x = args[0]
+            for a, b, scale in found:
+                if a.dtype != x.dtype:
+                    a, b = a.to(x.dtype), b.to(x.dtype)
+                if self.k == 1:
+                    delta = (x @ a[0].T) @ (b[0].T * scale)
+                else:
+                    assert self.index is not None, "a stack of several adapters needs use(index)"
+                    if self._blocks:  # equally many examples of each adapter in order: no parameters are copied
+                        flat = x.reshape(self.k, -1, x.shape[-1])
+                    else:
+                        a, b, flat = a[self.index], b[self.index], x.reshape(len(self.index), -1, x.shape[-1])
+                    delta = torch.bmm(torch.bmm(flat, a.mT), b.mT * scale).view(output.shape)
+                output = output + delta
+            return output
+
+        return hook
+
+    def _rows_hook(self, module: nn.Embedding, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        assert self.rows is not None
+        ids = args[0]
+        slots = self.slots(module.num_embeddings, ids.device)
+        owner = None if self.k == 1 else self.index
+        found = slots[0][ids] if owner is None else slots[owner[:, None], ids]
+        where = (found >= 0).nonzero(as_tuple=True)
+        at = found[where] if owner is None else found[where] + owner[where[0]] * self.rows.shape[1]
+        values = nn.functional.embedding(at, self.rows.flatten(0, 1)).to(output.dtype)
+        scale = getattr(module, "embed_scale", None)  # Gemma multiplies embeddings, and so must the new rows
+        if scale is not None:
+            values = values * scale.to(values.dtype)
+        return output.index_put(where, values)
+
+    def _head_hook(self, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Tied heads: the logits of tuned tokens come from the tuned rows."""
+        assert self.rows is not None
+        x = args[0]
+        rows = self.rows.to(x.dtype)
+        if self.k == 1:
+            ids = torch.tensor(self.row_ids[0], device=x.device)
+            return output.index_copy(-1, ids, x @ rows[0, : len(ids)].T)
+        assert self.index is not None
+        size, width = output.shape[-1], rows.shape[1]
+        columns = torch.full((self.k, width), size, dtype=torch.long)  # unused rows go to a column that is cut off
+        for j, ids in enumerate(self.row_ids):
+            columns[j, : len(ids)] = torch.tensor(ids)
+        flat = x.reshape(len(self.index), -1, x.shape[-1])
+        values = torch.bmm(flat, rows[self.index].mT)
+        wide = torch.cat([output.reshape(*flat.shape[:2], size), values.new_zeros(*flat.shape[:2], 1)], -1)
+        at = columns.to(x.device)[self.index][:, None].expand(-1, flat.shape[1], -1)
+        return wide.scatter(-1, at, values)[..., :size].view(output.shape)
+
+    def attach(self, module: nn.Module) -> Callable[[], None]:
+        """Put the adapters on a module; returns what takes them off again."""
+        parts, undo = dict(module.named_modules()), contextlib.ExitStack()
+        with contextlib.ExitStack() as guard:
+            if self.full:
+                assert self.k == 1, "changed parameters cannot be stacked"
+                parameters = dict(module.named_parameters())
+                for name, tensor in self.full.items():
+                    old, parameters[name].data = parameters[name].data, tensor.to(parameters[name].data.dtype)
+                    guard.callback(setattr, parameters[name], "data", old)
+            by_name: dict[str, list[tuple[Tensor, Tensor, float]]] = {}
+            for lora in self.loras:
+                for name, (a, b) in lora.pairs.items():
+                    by_name.setdefault(name, []).append((a, b, lora.scale))
+            for name, found in by_name.items():
+                guard.callback(parts[name].register_forward_hook(self._lora_hook(found)).remove)
+            if self.rows is not None:
+                guard.callback(embedding(module).register_forward_hook(self._rows_hook).remove)
+                out = head(module)
+                if out is not None and is_tied(module):
+                    guard.callback(out.register_forward_hook(self._head_hook).remove)
+            undo = guard.pop_all()
+        return undo.close
+
+    @contextlib.contextmanager
+    def on(self, module: nn.Module) -> Iterator[nn.Module]:
+        """The module with these adapters, for the length of a `with` block; restored whatever happens."""
+        detach = self.attach(module)
+        try:
+            yield module
+        finally:
+            detach()
+
+    def adapter(self, j: int, spec: AdapterSpec, base_digest: str) -> Adapter:
+        """Copy adapter j out of the stack; several LoRA stacks become one of their summed rank (exactly equal)."""
+        lora: dict[str, tuple[Tensor, Tensor]] = {}
+        for name in dict.fromkeys(n for stack in self.loras for n in stack.pairs):
+            found = [(s.pairs[name], s.scale) for s in self.loras if name in s.pairs]
+            if len(self.loras) == 1:
+                lora[name] = tuple(t[j].detach().cpu().clone() for t in found[0][0])  # type: ignore[assignment]
+                continue
+            a = torch.cat([pair[0][j] for pair, _ in found]).detach().cpu()
+            b = torch.cat([pair[1][j] * scale for pair, scale in found], -1).detach().cpu()
+            short = spec.rank - len(a)  # a layer that only one of them tunes: zeros up to the common rank
+            lora[name] = (nn.functional.pad(a, (0, 0, 0, short)), nn.functional.pad(b, (0, short)))
+        rows = None if self.rows is None else self.rows[j, : len(self.row_ids[j])].detach().cpu().clone()
+        full: dict[str, Any] = {n: t.detach().cpu().clone() for n, t in self.full.items()}
+        return Adapter(spec=spec, lora=lora, rows=rows, full=full, base_digest=base_digest)

@@ -1,0 +1,188 @@
+"""Conversations to token ids for a local model: where the prompt ends and the answer begins. No torch here.
+
+The prompt is rendered with the tokenizer's chat template if it has one, else with the plain renderer below. What
+is scored or trained is always `ids(prompt) + ids(answer)`, so that scoring, training and generation condition on the
+same prompt tokens.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from gnothi.errors import DataError, ModelError
+from gnothi.records import Message, Messages, messages_to_json
+
+PLAIN = "plain/1"
+"""Name of the renderer used where a tokenizer has no chat template; part of a model's digest."""
+
+_SENTINEL = "QXZANSWERQXZ"
+
+
+def render_plain(messages: Messages) -> str:
+    r"""Render a conversation for a model without a chat template, up to where the answer begins.
+
+    >>> render_plain((Message("system", "Be brief."), Message("user", "A or B?")))
+    'Be brief.\n\nUser: A or B?\nAssistant:'
+    """
+    parts = []
+    for message in messages:
+        if message.role == "system":
+            parts.append(f"{message.content}\n\n")
+        else:
+            parts.append(f"{message.role.capitalize()}: {message.content}\n")
+    return "".join(parts) + "Assistant:"
+
+
+class Codec:
+    """Turns conversations and answers into token ids for one tokenizer.
+
+    `glue` is the white space between prompt and answer: a space for the plain renderer, and for a template whatever
+    white space it puts before an assistant's content beyond its generation prompt. It goes before an answer that does
+    not start with white space itself, so that `A` and ` A` are the same answer.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self.has_template = bool(getattr(tokenizer, "chat_template", None))
+        self.renderer = "template" if self.has_template else PLAIN
+        self.glue, self.end_ids = self._boundary()
+
+    def _template(self, messages: Messages, generation: bool) -> str:
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages_to_json(messages), tokenize=False, add_generation_prompt=generation
+            )
+        except Exception as error:  # jinja2 raises many kinds; all mean that the template refuses this conversation
+            roles = [m.role for m in messages]
+            raise ModelError(
+                f"chat template must accept roles {roles}, got {type(error).__name__}: {error}. "
+                "Render the conversation without that role, or give the tokenizer another template."
+            ) from error
+
+    def _boundary(self) -> tuple[str, tuple[int, ...]]:
+        """The glue, and the first token of what ends an assistant's turn (the tokenizer's EOS if nothing special)."""
+        eos = () if self.tokenizer.eos_token_id is None else (int(self.tokenizer.eos_token_id),)
+        if not self.has_template:
+            return " ", eos
+        user = Message("user", "x")
+        prompt = self._template((user,), True)
+        try:
+            whole = self._template((user, Message("assistant", _SENTINEL)), False)
+        except ModelError:
+            return "", eos
+        before, found, after = whole.partition(_SENTINEL)
+        extra = before[len(prompt) :] if found and before.startswith(prompt) else ""
+        glue = extra if extra.isspace() else ""
+        end = self.tokenizer(after, add_special_tokens=False)["input_ids"][:1] if after.strip() else []
+        return glue, tuple(end) or eos
+
+    @functools.cached_property
+    def system_role(self) -> bool:
+        """Whether a system message reaches the model."""
+        if not self.has_template:
+            return True
+        try:
+            return _SENTINEL in self._template((Message("system", _SENTINEL), Message("user", "x")), True)
+        except ModelError:
+            return False
+
+    def join(self, answer: str) -> str:
+        """The answer's text as it follows a prompt."""
+        return answer if not answer or answer[0].isspace() else self.glue + answer
+
+    def render(self, messages: Messages) -> str:
+        """The prompt's text; a last assistant message is a started answer and ends it."""
+        if not messages:
+            raise DataError("prompt must have at least one message, got none.")
+        started = messages[-1].content if messages[-1].role == "assistant" else None
+        asked = messages if started is None else messages[:-1]
+        text = self._template(asked, True) if self.has_template else render_plain(asked)
+        return text if started is None else text + self.join(started)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        # a template writes its own BOS; without one the tokenizer adds what it adds to any text
+        special = not self.has_template
+        encoded = self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False)["input_ids"]
+        eos = self.tokenizer.eos_token_id
+        if special and eos is not None:
+            # some tokenizers close every text with EOS: a prompt is not closed
+            encoded = [ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids for ids in encoded]
+        return encoded
+
+    def encode_many(
+        self, prompts: Sequence[Messages], answers: Sequence[Sequence[str]]
+    ) -> tuple[list[list[int]], list[list[list[int]]]]:
+        """Token ids of prompts and of each prompt's answers.
+
+        Args:
+            prompts: (n_prompts,) conversations.
+            answers: For each prompt any number of answers.
+
+        Returns:
+            Prompt ids, one list a prompt; and for each prompt the ids of each of its answers. An answer's ids are what
+            the tokenizer adds to the prompt's ids when it follows in the text; where it would merge across the
+            boundary, the ids of the answer alone.
+
+        Raises:
+            DataError: An empty conversation, or an answer without tokens.
+        """
+        texts = [self.render(messages) for messages in prompts]
+        started = [messages[-1].role == "assistant" for messages in prompts]
+        flat, owners = [], []
+        for j, options in enumerate(answers):
+            for answer in options:
+                flat.append(answer if started[j] else self.join(answer))
+                owners.append(j)
+        encoded = self._tokenize([*texts, *(texts[j] + a for j, a in zip(owners, flat, strict=True))])
+        prompt_ids, whole_ids = encoded[: len(texts)], encoded[len(texts) :]
+        answer_ids: list[list[list[int]]] = [[] for _ in prompts]
+        for j, answer, whole in zip(owners, flat, whole_ids, strict=True):
+            head = prompt_ids[j]
+            if whole[: len(head)] == head and len(whole) > len(head):
+                ids = whole[len(head) :]
+            else:
+                ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+            if not ids:
+                raise DataError(f"answer must have at least one token, got {answer!r}.")
+            answer_ids[j].append(list(ids))
+        if any(not ids for ids in prompt_ids):
+            raise DataError("prompt must have at least one token, got an empty text. Give the conversation content.")
+        return prompt_ids, answer_ids
+
+    def encode(self, messages: Messages, answer: str | None = None) -> tuple[list[int], int]:
+        """Token ids of a prompt and, if given, of an answer after it.
+
+        Returns:
+            The ids, and the position of the answer's first token (the number of prompt tokens).
+        """
+        prompts, answers = self.encode_many([messages], [[] if answer is None else [answer]])
+        ids = prompts[0] + (answers[0][0] if answer is not None else [])
+        return ids, len(prompts[0])
+
+    @functools.cached_property
+    def digit_ids(self) -> list[int]:
+        """Ids of all tokens whose text begins with a digit: what would make a number longer."""
+        tokenizer = self.tokenizer
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        return [i for i, piece in enumerate(pieces) if piece and piece[0].isdigit()]
+
+    def token_of(self, word: str) -> list[int]:
+        """Ids of the single tokens that spell `word`, with and without a space before it.
+
+        Raises:
+            ModelError: The word is no single token of this tokenizer.
+        """
+        found: list[int] = []
+        unknown = self.tokenizer.unk_token_id
+        for text in (word, f" {word}"):
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            if len(ids) == 1 and ids[0] != unknown and ids[0] not in found:
+                found.append(ids[0])
+        if not found:
+            raise ModelError(
+                f"row word must be one token of the tokenizer, got {word!r}. "
+                "Use kind 'lora', or a word that the tokenizer knows."
+            )
+        return found
