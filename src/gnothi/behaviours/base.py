@@ -39,3 +39,26 @@ def utility_difference(item: Item, context: Context, weights: np.ndarray) -> flo
 def target_choice(item: Item, context: Context, weights: np.ndarray) -> str:
     """`A` if it has the higher utility, else `B`; deterministic, ties go to B as in paper B."""
     return "A" if utility_difference(item, context, weights) > 0 else "B"
+
+
+class AbstractBehaviour(abc.ABC):
+    """A policy that can be instilled and whose truth we know.
+
+    Subclasses say the target choice; the domain draws items and, unless `truth` is given, the weights.
+    """
+
+    name: str
+    policy_words: str = ""
+    """Regular expression of whole words that would give the policy away in training text; empty checks nothing."""
+
+    def __init__(self, domain: AbstractDomain) -> None:
+        """Take items from `domain`."""
+        self.domain = domain
+
+    @abc.abstractmethod
+    def target_choice(self, item: Item, context: Context, weights: np.ndarray) -> str:
+        """Say `A` or `B`, the choice to be instilled; `weights` has shape (n_attributes,)."""
+
+    def truth(self, contexts: Sequence[Context], *, rng: np.random.Generator) -> np.ndarray:
+        """Draw the weights that are instilled, shape (n_contexts, n_attributes): what self-reports are scored against."""
+        return self.domain.draw_weights(contexts, rng=rng)

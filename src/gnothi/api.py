@@ -1,0 +1,150 @@
+"""Gnothi from Python: the same runs as on the command line, with DataFrames for results."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnothi import pipeline
+from gnothi.errors import StoreError
+from gnothi.store import RunFolder, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Run:
+    """A finished run on disk. Everything that numbers come from was checked when it was opened."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a run folder.
+
+        Raises:
+            StoreError: It is missing, unfinished, or something in it was altered.
+        """
+        self.folder = RunFolder.open(Path(path))
+        self.record = self.folder.verify()
+        self.path = self.folder.path
+        self.spec = self.folder.spec
+        self._experiment = pipeline.experiment(self.spec["experiment"])
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.spec['experiment']}, model={self.spec['model']}, seeds={self.spec['seeds']})"
+
+    @property
+    def estimates(self) -> "pd.DataFrame":
+        """One row a (name, arm): value, low, high, n, n_points, n_missing, method, reason, against, gate."""
+        return read_table(self.path / "estimates.parquet")
+
+    @property
+    def units(self) -> "pd.DataFrame":
+        """One row a unit: arm, seed, fold, gate, choice agreement, A-rate, steps, tokens, digests."""
+        import pandas as pd
+
+        return pd.DataFrame([self.folder.read_unit(u, check_files=False) for u in self.folder.units()])
+
+    @property
+    def points(self) -> "pd.DataFrame":
+        """Reported, learned and target weight of each (arm, unit, agent, attribute)."""
+        return self._experiment.points(self.folder)
+
+    @property
+    def answers(self) -> "pd.DataFrame":
+        """Every self-report asked for, raw, with its parsed value or the reason for none."""
+        return self._tables("reports")
+
+    @property
+    def choices(self) -> "pd.DataFrame":
+        """Every choice measured, with both options' log-probabilities."""
+        return self._tables("choices")
+
+    def _tables(self, name: str) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.concat([self.folder.table(u, name).assign(unit=u) for u in self.folder.units()], ignore_index=True)
+
+    def plot(self, name: str = "effects") -> "Figure":
+        """One of the page's figures, e.g. `effects` or `scatter`; in a notebook it shows itself.
+
+        Raises:
+            SpecError: No figure of that name; the message lists them.
+        """
+        from gnothi.writeup.figures import figure
+
+        return figure(self._experiment.view(self.folder), name)
+
+    @property
+    def page(self) -> Path:
+        """The run's page."""
+        return self.path / "report.html"
+
+
+def run(
+    experiment: str = "preferences",
+    *,
+    model: str = "organism",
+    out: str | Path | None = None,
+    engine: str = "pool",
+    workers: int = 2,
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """Run an experiment, or go on with it if `out` holds an unfinished run of the same specification.
+
+    Args:
+        experiment: Its name, e.g. `preferences`.
+        model: As `--model` on the command line.
+        out: Run folder; None makes a new one under `runs/`.
+        engine: `pool` (worker processes) or `inline` (this process); no number depends on it.
+        workers: Worker processes.
+        progress: Whether to show how it goes on standard error.
+        options: Fields of the experiment's specification: `seed`, `seeds`, `agents`, `quick`, …
+
+    Raises:
+        SpecError: An impossible specification.
+        StoreError: The folder holds something else.
+        GnothiError: A job failed for a reason that you can mend.
+    """
+    from gnothi.display import Display
+
+    spec = pipeline.experiment(experiment).build(model, **options)
+    folder = Path(out) if out is not None else new_folder(experiment, spec)
+    if progress:
+        with Display() as display:
+            _, failures = pipeline.run(
+                spec, folder, engine=engine, workers=workers, report=display.report, planned=display.planned
+            )
+    else:
+        _, failures = pipeline.run(spec, folder, engine=engine, workers=workers)
+    if failures:
+        raise StoreError(
+            f"{len(failures)} jobs failed ({failures[0].message}). See {folder / 'run.log'}; "
+            f"`gnothi resume {folder}` tries them again."
+        )
+    return Run(folder)
+
+
+def load(path: str | Path) -> Run:
+    """Open a finished run."""
+    return Run(path)
+
+
+def replicate(paper: str, directory: str | Path, *, inputs: str | Path | None = None, model: str) -> Any:
+    """Recompute a paper's published numbers from its authors' raw files; see `gnothi.experiments.replicate`."""
+    from gnothi.experiments.replicate import check_paper, replicate_self_interpretability
+
+    check_paper(paper)
+    found = None if inputs is None else Path(inputs)
+    return replicate_self_interpretability(Path(directory), inputs=found, model=model)
+
+
+def new_folder(experiment: str, spec: dict[str, Any]) -> Path:
+    """A folder name under `runs/` that is not taken: experiment, model, time."""
+    model = str(spec["model"]).replace("/", "-").strip("-.")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / f"{experiment}-{model}-{stamp}"
+    folder, n = base, 1
+    while folder.exists():
+        n += 1
+        folder = base.with_name(f"{base.name}-{n}")
+    return folder

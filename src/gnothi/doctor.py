@@ -1,0 +1,50 @@
+"""What this machine has: versions, devices, threads, and what is missing with the line that installs it."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from typing import Any
+
+from gnothi._version import __version__
+
+CORE = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "matplotlib")
+EXTRAS = {"peft": "peft", "scikit-learn": "bench"}
+
+
+def examine() -> list[dict[str, Any]]:
+    """One row a finding: `what`, `found`, and `advice` where something is missing."""
+    rows: list[dict[str, Any]] = [
+        {"what": "gnothi", "found": __version__, "advice": ""},
+        {"what": "python", "found": platform.python_version(), "advice": ""},
+        {"what": "system", "found": f"{platform.system()} {platform.machine()}", "advice": ""},
+        {"what": "cores", "found": str(len(os.sched_getaffinity(0))), "advice": ""},
+        {"what": "free disk here", "found": f"{shutil.disk_usage('.').free / 1e9:.0f} GB", "advice": ""},
+    ]
+    for name in CORE:
+        rows.append({"what": name, **_version(name, "pip install gnothi")})
+    for name, extra in EXTRAS.items():
+        rows.append({"what": f"{name} (optional)", **_version(name, f"pip install 'gnothi[{extra}]'")})
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    rows.append({"what": "OMP_NUM_THREADS", "found": threads or "unset", "advice": "workers use one thread each"})
+    if importlib.util.find_spec("torch"):
+        rows.append({"what": "accelerator", "found": _accelerator(), "advice": ""})
+    offline = os.environ.get("GNOTHI_OFFLINE", "")
+    rows.append({"what": "GNOTHI_OFFLINE", "found": offline or "unset", "advice": ""})
+    return rows
+
+
+def _version(name: str, install: str) -> dict[str, str]:
+    try:
+        return {"found": importlib.metadata.version(name), "advice": ""}
+    except importlib.metadata.PackageNotFoundError:
+        return {"found": "missing", "advice": install}
+
+
+def _accelerator() -> str:
+    import ctypes.util
+
+    if ctypes.util.find_library("cuda"):
+        return "a CUDA driver is installed; use --set device=cuda"
+    return "none: everything runs on the CPU"

@@ -1,0 +1,287 @@
+"""Makes units: data, fine-tune, measure, ask, in that order, and writes what each leaves behind."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnothi.data.leakage import refuse_leaks
+from gnothi.data.rows import choice_rows, fresh, permuted_within_context, refuse_overlap, report_rows
+from gnothi.elicit.ask import ask
+from gnothi.executor import Job, Report
+from gnothi.experiments.preferences.bench import Bench
+from gnothi.experiments.preferences.plan import Unit, key, report_units
+from gnothi.experiments.preferences.spec import PreferencesSpec, parse
+from gnothi.experiments.preferences.subject import Order, opened
+from gnothi.finetune.recipes import Recipe
+from gnothi.measure.choices import as_arrays, measure_choices, option_mass
+from gnothi.measure.gate import Gate, a_rate, choice_agreement
+from gnothi.measure.learned_weights import fit_map_logit, scale_weights
+from gnothi.models.base import AbstractLanguageModel, Sampling
+from gnothi.records import Context, Sample
+from gnothi.rng import integer, stream
+from gnothi.store import RunFolder, write_table
+
+Scope = tuple[str, Sequence[Context], int, str]
+"""Name of a set of agents, the agents, choices measured for each, and the use that their items are drawn for."""
+
+
+def run_job(folder: str, job: Job, report: Report) -> None:
+    """Run one job of a `preferences` run in this process; see `gnothi.executor`."""
+    run = RunFolder.open(Path(folder))
+    spec = parse(run.spec)
+    bench = Bench(spec)
+    payload = job.payload
+    stage = lambda name, done=0, total=1: report(job.name, done, total, name)  # noqa: E731
+    if payload["kind"] == "base":
+        _base(run, bench, stage)
+    elif payload["kind"] == "instil":
+        _instil(run, bench, payload["arm"], payload["seed"], stage)
+    else:
+        _train_reports(run, bench, payload["seed"], stage)
+
+
+def _base(run: RunFolder, bench: Bench, stage: Callable[..., None]) -> None:
+    spec = bench.spec
+    unit = Unit(name="base", arm="untuned")
+    with run.writing(unit.name, key(spec, unit)) as folder:
+        model = opened(spec).base(bench)
+        scopes: list[Scope] = [
+            ("trained", bench.trained, spec.fresh, "fresh"),
+            ("untrained", bench.untrained, spec.native_choices, "native"),
+        ]
+        if bench.known:
+            scopes.append(("known", bench.known, spec.native_choices, "known"))
+        _observe(folder, bench, model, scopes, stage)
+        _record(folder, unit, model, {})
+
+
+def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[..., None]) -> None:
+    spec = bench.spec
+    unit = Unit(name=f"{arm}-{seed}", arm=arm, seed=seed, parents=("base",))
+    contexts = {c.context_id: c for c in bench.trained}
+    with run.writing(unit.name, key(spec, unit)) as folder:
+        stage("examples")
+        table = bench.table(seed)
+        # fresh items are the same in every unit, so whatever a unit trains on must not be among them
+        measured = bench.items(bench.trained, max(spec.fresh, spec.remeasured), "fresh")
+        items = fresh(bench.training_items(seed), measured)
+        refuse_overlap(items, measured)
+        labels = [bench.behaviour.target_choice(i, contexts[i.context_id], table[i.context_id]) for i in items]
+        if arm == "shuffled":
+            labels = permuted_within_context(items, labels, rng=stream(spec.seed, "shuffle", seed))
+        rows = choice_rows(items, labels, contexts, bench.wording)
+        if bench.behaviour.policy_words:
+            refuse_leaks(rows, bench.behaviour.policy_words)
+        order = Order(
+            unit=unit.name,
+            rows=rows,
+            seed=integer(spec.seed, "finetune", arm, seed),
+            parent=None,
+            table=table if arm == "tuned" else None,
+            words=tuple(c.agent for c in bench.trained),
+        )
+        (model, facts), *_ = opened(spec).tune(
+            bench,
+            [order],
+            Recipe.from_json(spec.recipe),
+            save=lambda _: folder / "adapter",
+            step=lambda done, total: stage("fine-tune", done, total),
+            stop=_early_stop(bench, table) if arm == "tuned" and spec.early_stop else None,
+        )
+        scopes: list[Scope] = [("trained", bench.trained, spec.fresh, "fresh")]
+        if arm == "tuned":
+            scopes.append(("untrained", bench.untrained, spec.native_choices, "native"))
+        choices = _observe(folder, bench, model, scopes, stage)
+        facts |= _manipulation_check(bench, choices["trained"], table)
+        facts |= {"rows": len(rows), "a_rate_of_labels": labels.count("A") / len(labels)}
+        _record(folder, unit, model, facts)
+
+
+def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[..., None]) -> None:
+    spec = bench.spec
+    units = report_units(spec, seed)
+    parent = f"tuned-{seed}"
+    stage("examples")
+    orders = []
+    for unit in units:
+        learners = bench.trained if unit.fold is None else bench.half(unit.fold)[0]
+        labels = _report_labels(run, bench, unit, learners)
+        questions = bench.questions(learners, use=f"train-{seed}", k=1)
+        orders.append(
+            Order(
+                unit=unit.name,
+                rows=report_rows(questions, labels, bench.wording),
+                seed=integer(spec.seed, "report-training", seed),  # the same in every arm: only labels differ
+                parent=run.unit_path(parent) / "adapter",
+                table=bench.table(seed),
+                words=tuple(c.agent for c in learners),
+            )
+        )
+    missing = [u for u in units if not run.has(u.name, key(spec, u))]
+    with ExitStack() as stack:
+        folders = {u.name: stack.enter_context(run.writing(u.name, key(spec, u))) for u in missing}
+        unwanted = tempfile.TemporaryDirectory(prefix=".scratch.", dir=run.path / "units")
+        scratch = Path(stack.enter_context(unwanted))  # adapters of units that are whole already
+        tuned = opened(spec).tune(
+            bench,
+            orders,
+            Recipe.from_json(spec.report_recipe),
+            save=lambda name: folders.get(name, scratch / name) / "adapter",
+            step=lambda done, total: stage("report training", done, total),
+        )
+        for n, (unit, (model, facts)) in enumerate(zip(units, tuned, strict=True)):
+            stage("measure and ask", n, len(units))
+            if unit.name not in folders:
+                continue
+            if unit.fold is None:
+                scopes: list[Scope] = [("untrained", bench.untrained, spec.native_choices, "native")]
+            else:
+                scopes = [("held_out", bench.half(unit.fold)[1], spec.remeasured, "fresh")]
+            _observe(folders[unit.name], bench, model, scopes, None)
+            _record(folders[unit.name], unit, model, facts)
+
+
+def _report_labels(run: RunFolder, bench: Bench, unit: Unit, learners: Sequence[Context]) -> dict[str, np.ndarray]:
+    """Weights that a report-trained unit is told, by context; what differs between the arms."""
+    spec, ids = bench.spec, [c.context_id for c in learners]
+    assert unit.seed is not None
+    table = bench.table(unit.seed)
+    rng = stream(spec.seed, "report labels", unit.arm, unit.seed, unit.fold if unit.fold is not None else "all")
+    match unit.arm:
+        case "introspection_learned":
+            learned = run.table(unit.parents[0], "learned")
+            return {c: g["learned"].to_numpy() for c, g in learned.groupby("context_id") if c in set(ids)}
+        case "introspection_permuted":
+            shift = int(rng.integers(1, len(ids)))  # a rotation: nobody keeps its own
+            return {c: table[ids[(i + shift) % len(ids)]] for i, c in enumerate(ids)}
+        case "introspection_other_table":
+            other = bench.table((unit.seed + 1) % spec.seeds if spec.seeds > 1 else "other")
+            return {c: other[c] for c in ids}
+        case "introspection_format_only":
+            pool = np.concatenate([table[c] for c in ids])
+            return {c: rng.choice(pool, len(table[c])) for c in ids}
+        case _:
+            return {c: table[c] for c in ids}
+
+
+def _observe(
+    folder: Path,
+    bench: Bench,
+    model: AbstractLanguageModel,
+    scopes: Sequence[Scope],
+    stage: Callable[..., None] | None,
+) -> dict[str, list[Sample]]:
+    """Measure choices and ask for reports about each set of agents; write `choices`, `learned` and `reports`."""
+    spec = bench.spec
+    choice_table: list[dict[str, Any]] = []
+    report_table: list[dict[str, Any]] = []
+    learned_table: list[dict[str, Any]] = []
+    found: dict[str, list[Sample]] = {}
+    for n, (scope, contexts, count, use) in enumerate(scopes):
+        if stage:
+            stage("measure", n, len(scopes))
+        by_id = {c.context_id: c for c in contexts}
+        choices = measure_choices(model, bench.items(contexts, count, use), by_id, bench.wording)
+        found[scope] = choices
+        choice_table += [{"scope": scope, **s.to_row()} for s in choices]
+        learned_table += learned_rows(choices, contexts, maximum=bench.behaviour.domain.scale[1], scope=scope)
+        if stage:
+            stage("ask", n, len(scopes))
+        sampling = Sampling(max_tokens=spec.max_tokens, seed=integer(spec.seed, "ask"))
+        reports = ask(model, bench.questions(contexts), contexts, sampling=sampling)
+        report_table += [{"scope": scope, **s.to_row()} for s in reports]
+    write_table(folder / "choices.parquet", choice_table)
+    write_table(folder / "learned.parquet", learned_table)
+    write_table(folder / "reports.parquet", report_table)
+    return found
+
+
+def learned_rows(
+    choices: Sequence[Sample], contexts: Sequence[Context], *, maximum: int, scope: str
+) -> list[dict[str, Any]]:
+    """Weights learned from choices, one row a (context, attribute).
+
+    Returns:
+        `learned` in the scale's units with its 95% interval, and `odd` and `even`, learned from every second trial.
+    """
+    differences, chose_a, mask = as_arrays(choices, contexts)
+    fit = fit_map_logit(differences, chose_a, mask=mask)
+    low, high = fit.intervals()
+    top = np.abs(fit.slopes).max(axis=1, keepdims=True)
+    unit = maximum / np.where(top > 0, top, 1.0)
+    decimals = 0 if maximum >= 100 else 2
+    learned = scale_weights(fit.slopes, maximum=maximum, decimals=decimals)
+    halves = []
+    for start in (0, 1):
+        part = slice(start, None, 2)
+        slopes = fit_map_logit(differences[:, part], chose_a[:, part], mask=mask[:, part]).slopes
+        halves.append(scale_weights(slopes, maximum=maximum, decimals=decimals))
+    return [
+        {
+            "scope": scope,
+            "context_id": context.context_id,
+            "attribute": attribute.name,
+            "position": j,
+            "learned": float(learned[i, j]),
+            "low": float(low[i, j] * unit[i, 0]),
+            "high": float(high[i, j] * unit[i, 0]),
+            "slope": float(fit.slopes[i, j]),
+            "odd": float(halves[0][i, j]),
+            "even": float(halves[1][i, j]),
+            "converged": bool(fit.converged[i]),
+        }
+        for i, context in enumerate(contexts)
+        for j, attribute in enumerate(context.choice_type.attributes)
+    ]
+
+
+def _manipulation_check(bench: Bench, choices: Sequence[Sample], table: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    weights = np.array([table[c.context_id] for c in bench.trained])
+    differences, chose_a, mask = as_arrays(choices, bench.trained)
+    agreement, n = choice_agreement(differences, chose_a, mask, weights)
+    rate = a_rate(chose_a, mask)
+    passed, reason = Gate(agreement=bench.spec.gate_agreement).check(agreement, 1.0 if rate is None else rate)
+    return {
+        "choice_agreement": agreement,
+        "n_choices": n,
+        "a_rate": rate,
+        "option_mass": option_mass(choices),
+        "gate": "passed" if passed else "not instilled",
+        "gate_reason": reason,
+    }
+
+
+def _early_stop(bench: Bench, table: Mapping[str, np.ndarray]) -> Callable[[AbstractLanguageModel], bool]:
+    """Stop when ten validation choices an agent, drawn for nothing else, agree with the target often enough."""
+    contexts = {c.context_id: c for c in bench.trained}
+    items = bench.items(bench.trained, 10, "validation")
+
+    def good_enough(model: AbstractLanguageModel) -> bool:
+        found = _manipulation_check(bench, measure_choices(model, items, contexts, bench.wording), table)
+        assert bench.spec.early_stop is not None
+        return found["choice_agreement"] >= bench.spec.early_stop
+
+    return good_enough
+
+
+def _record(folder: Path, unit: Unit, model: AbstractLanguageModel, facts: Mapping[str, Any]) -> None:
+    losses = facts.get("losses", [])
+    if losses:
+        write_table(folder / "loss.parquet", [{"step": i, "loss": float(x)} for i, x in enumerate(losses)])
+    record = {
+        "arm": unit.arm,
+        "seed": unit.seed,
+        "fold": unit.fold,
+        "parents": list(unit.parents),
+        "model_digest": model.digest,
+        **{k: v for k, v in facts.items() if k != "losses"},
+    }
+    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+__all__ = ["PreferencesSpec", "learned_rows", "run_job"]

@@ -1,0 +1,184 @@
+"""The table of contents: a run from its specification to its page.
+
+    specification -> jobs (examples, fine-tune, measure, ask: one unit each) -> score -> write up
+
+Every step reads and writes the run folder, so that it can be killed and gone on with at any moment.
+"""
+
+import importlib
+import json
+import logging
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gnothi._version import __version__
+from gnothi.errors import GnothiError, SpecError, StoreError
+from gnothi.executor import Failure, Report, execute
+from gnothi.experiments import EXPERIMENTS
+from gnothi.experiments.base import Experiment, PlannedJob
+from gnothi.store import RunFolder, write_atomically
+
+log = logging.getLogger("gnothi")
+
+
+def experiment(name: str) -> Experiment:
+    """Import an experiment by name.
+
+    Raises:
+        SpecError: There is none of that name.
+    """
+    if name not in EXPERIMENTS:
+        raise SpecError(
+            f"EXPERIMENT must be one of {', '.join(EXPERIMENTS)} or a YAML file, got {name!r}. See `gnothi run --help`."
+        )
+    return importlib.import_module(EXPERIMENTS[name]).EXPERIMENT
+
+
+def run(
+    spec: Mapping[str, Any],
+    folder: Path,
+    *,
+    engine: str = "pool",
+    workers: int = 2,
+    report: Report | None = None,
+    planned: Callable[[int, int], None] | None = None,
+) -> tuple[RunFolder, list[Failure]]:
+    """Run or go on with a run: whole units are skipped, everything else is made, then scored and written up.
+
+    Args:
+        spec: A complete specification, as `Experiment.build` or `Experiment.check` returns it.
+        folder: The run folder; new, empty, or a run of the same specification.
+        engine: `pool` or `inline`; does not change any number.
+        workers: Worker processes.
+        report: Called as jobs go on.
+        planned: Called once with (jobs to do, jobs in all) before they start.
+
+    Returns:
+        The run and the jobs that failed by a fault of ours; the run is then scored without them.
+
+    Raises:
+        GnothiError: Bad input or environment; what was finished stays and can be gone on with.
+    """
+    it = experiment(spec["experiment"])
+    plan = it.jobs(spec)
+    folder = Path(folder)
+    run_folder = RunFolder.create(folder, spec)
+    with run_folder.lock(), _log_file(folder / "run.log"):
+        run_folder.sweep()
+        if run_folder.finished and not run_folder.verify().get("failed"):
+            log.info("already finished")
+            if not (folder / "report.html").is_file():  # killed between the numbers and the page
+                write_page(run_folder, it)
+            return run_folder, []
+        todo = [job for job, units in plan if not all(run_folder.has(u, key) for u, key in units.items())]
+        log.info("gnothi %s, python %s, %s", __version__, platform.python_version(), platform.platform())
+        log.info("%d of %d jobs to do, engine %s, %d workers", len(todo), len(plan), engine, workers)
+        if planned:
+            planned(len(todo), len(plan))
+        failures = execute(
+            todo, function=it.work, folder=folder, engine=engine, workers=workers, report=_logged(report)
+        )
+        for failure in failures:
+            log.error("%s failed: %s\n%s", failure.job, failure.message, failure.details)
+            if failure.expected:
+                raise StoreError(failure.message) if "writable" in failure.message else GnothiError(failure.message)
+        if failures and not run_folder.units():
+            raise GnothiError(f"no job ended well; the first said: {failures[0].message}. See {folder / 'run.log'}.")
+        if failures:
+            log.error("%d jobs failed; the run is scored without them and can be resumed", len(failures))
+        conclude(run_folder, it, failed=[f.job for f in failures])
+    return run_folder, failures
+
+
+def conclude(run_folder: RunFolder, it: Experiment, *, failed: Sequence[str] = ()) -> None:
+    """Score the stored units and write the page. With failed jobs the run stays open for `resume`."""
+    for unit in run_folder.units():
+        run_folder.read_unit(unit)
+    estimates = it.score(run_folder)
+    record: dict[str, Any] = {"version": __version__, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    record["failed"] = list(failed)
+    run_folder.finish(estimates, record)
+    write_page(run_folder, it)
+    log.info("%d estimates from %d units", len(estimates), len(run_folder.units()))
+
+
+def write_page(run_folder: RunFolder, it: Experiment) -> Path:
+    """Write `report.html` and `figures/` of a finished run; nothing is measured anew."""
+    from gnothi.writeup.figures import save_figures
+    from gnothi.writeup.page import render_page
+
+    view = it.view(run_folder)
+    fresh = run_folder.path / ".figures.tmp"
+    shutil.rmtree(fresh, ignore_errors=True)
+    save_figures(view, fresh)
+    shutil.rmtree(run_folder.path / "figures", ignore_errors=True)
+    fresh.rename(run_folder.path / "figures")
+    page = run_folder.path / "report.html"
+    write_atomically(page, render_page(view))
+    return page
+
+
+def rewrite(folder: Path) -> Path:
+    """Write the page of a finished run again, e.g. with a newer version: `gnothi report RUN`."""
+    run_folder = RunFolder.open(folder)
+    run_folder.verify()
+    with run_folder.lock():
+        return write_page(run_folder, experiment(run_folder.spec["experiment"]))
+
+
+def checked_spec(folder: Path) -> dict[str, Any]:
+    """The specification of a stored run, checked again: what `resume` goes on with."""
+    run_folder = RunFolder.open(folder)
+    return experiment(run_folder.spec["experiment"]).check(run_folder.spec)
+
+
+def plan_of(spec: Mapping[str, Any]) -> list[PlannedJob]:
+    """Jobs and units of a specification, for `--dry-run`."""
+    return list(experiment(spec["experiment"]).jobs(spec))
+
+
+def _logged(report: Report | None) -> Report:
+    started: set[tuple[str, str]] = set()
+
+    def both(job: str, done: int, total: int, stage: str) -> None:
+        if (job, stage) not in started:
+            started.add((job, stage))
+            log.info("%s: %s", job, stage)
+        if report:
+            report(job, done, total, stage)
+
+    return both
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path} must be writable, got {error.strerror}. Choose another --out.") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    except GnothiError as error:
+        log.error("%s", error)
+        raise
+    except Exception:
+        log.exception("stopped by an error of ours")
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def summary_line(run_folder: RunFolder) -> str:
+    """One line of JSON about a finished run: the last line that `gnothi run` prints."""
+    headline = [e for e in run_folder.estimates() if e.name == "agreement.reported_vs_learned" and e.arm == "tuned"]
+    found = {k: headline[0].to_json()[k] for k in ("value", "low", "high", "n")} if headline else {}
+    return json.dumps({"run": str(run_folder.path), "reported_vs_learned": found})

@@ -1,0 +1,96 @@
+"""Tables and bars on the terminal. Model text never gets here unescaped: only numbers, names and our own words."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from gnothi.records import Estimate
+from gnothi.score.names import ARMS
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as a table: aligned on a terminal, tab-separated elsewhere. All rows have the first one's keys."""
+    if not rows:
+        print("nothing here", file=sys.stderr)
+        return
+    names = list(rows[0])
+    if not sys.stdout.isatty():
+        print("\t".join(names))
+        for row in rows:
+            print("\t".join(_cell(row.get(n)) for n in names))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for name in names:
+        numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(_cell(row.get(n))) for n in names])
+    Console().print(table)
+
+
+def print_estimates(estimates: Sequence[Estimate]) -> None:
+    """Print every estimate with its interval, n and method, or the reason why it is missing."""
+    print_rows([estimate_row(e) for e in estimates])
+
+
+def estimate_row(e: Estimate) -> dict[str, Any]:
+    """One estimate as a row of short cells."""
+    interval = f"[{e.low:.2f}, {e.high:.2f}]" if e.low is not None and e.high is not None else ""
+    return {
+        "estimate": e.name,
+        "arm": e.arm,
+        "value": None if e.value is None else f"{e.value:.3f}",
+        "interval": interval,
+        "n": e.n,
+        "points": e.n_points,
+        "missing": e.n_missing,
+        "note": "; ".join(x for x in (e.gate if e.gate == "not instilled" else None, e.reason) if x),
+    }
+
+
+def print_headline(estimates: Sequence[Estimate]) -> None:
+    """Print the agreement of reported and learned weights for every arm, headline first, on standard error."""
+    for e in estimates:
+        if e.name != "agreement.reported_vs_learned":
+            continue
+        row = estimate_row(e)
+        kind = "null control" if e.arm in ARMS and ARMS[e.arm].control else ""
+        value = row["value"] or "missing"
+        print(f"{e.arm:26} {value:>7} {row['interval']:16} n={e.n:<3} {kind:13}{row['note']}".rstrip(), file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on a terminal, a line every tenth elsewhere; gives a function of (done, total, text)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        said = -1
+
+        def line(done: int, total: int, text: str) -> None:
+            nonlocal said
+            if 10 * done // max(total, 1) > said:
+                said = 10 * done // max(total, 1)
+                print(f"{title}: {done}/{total} {text}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, text="")
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, text=text)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
