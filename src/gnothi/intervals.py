@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -17,8 +17,22 @@ from gnothi.records import Estimate
 
 Kind = Literal["mean", "correlation", "share"]
 
+
+class Labels(TypedDict, total=False):
+    """What an estimate carries along unchanged."""
+
+    n_missing: int
+    """Points that gave nothing usable; 0 if left out."""
+    against: str
+    """What the number is scored against."""
+    gate: str | None
+    """`passed`, `not instilled`, or None."""
+
+
 MIN_UNITS = 3
 """Fewest units that get an interval: with two, a t interval is 13 standard errors wide on either side."""
+NEARLY_ONE = 1 - 1e-9
+"""Correlations from here on are averaged as they are, without Fisher's z."""
 
 
 def over_units(
@@ -28,10 +42,8 @@ def over_units(
     arm: str,
     kind: Kind,
     n_points: int,
-    n_missing: int = 0,
-    against: str = "",
-    gate: str | None = None,
     level: float = 0.95,
+    **labels: Unpack[Labels],
 ) -> Estimate:
     """Estimate over fine-tuned models from one value per model, every model weighing the same.
 
@@ -46,10 +58,8 @@ def over_units(
         arm: The arm.
         kind: What the values are. Correlations lie in [-1, 1], shares in [0, 1].
         n_points: Points inside the usable units, all together.
-        n_missing: Points that gave nothing usable.
-        against: What the number is scored against.
-        gate: `passed`, `not instilled`, or None.
         level: In (0, 1).
+        **labels: See `Labels`.
 
     Returns:
         Estimate; `n` counts usable units. With fewer than three, or where units agree to the last digit (means and
@@ -73,14 +83,13 @@ def over_units(
     _check_values(where, usable, kind, lowest)
     if kind == "share" and len(usable) and n_points <= 0:
         raise DataError(f"{where}: n_points must be > 0 for shares, got {n_points}. Count the points behind them.")
-    n, of = (
-        len(usable),
-        f"{len(usable)} of {len(values)} units" if len(usable) < len(values) else f"{len(values)} units",
-    )
+    n, of = len(usable), f"{len(values)} units"
+    if n < len(values):
+        of = f"{n} of {of}"
     if not n:
         reason = f"none of {len(values)} units gave a usable value"
-        return missing(name, arm, reason, n_points=n_points, n_missing=n_missing, against=against, gate=gate)
-    on_z = kind == "correlation" and bool((np.abs(usable) < 1).all())
+        return missing(name, arm, reason, n_points=n_points, **labels)
+    on_z = kind == "correlation" and bool((np.abs(usable) < NEARLY_ONE).all())  # z of 1 is infinite
     scaled = np.arctanh(usable) if on_z else usable
     mean, error = float(scaled.mean()), float(scaled.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     value = math.tanh(mean) if on_z else mean
@@ -107,11 +116,9 @@ def over_units(
         high=high,
         n=n,
         n_points=n_points,
-        n_missing=n_missing,
         method=f"{method} over {of}, {_percent(level)}",
         reason=reason,
-        against=against,
-        gate=gate,
+        **labels,
     )
 
 
@@ -122,10 +129,8 @@ def paired(
     name: str,
     arm: str,
     n_points: int,
-    n_missing: int = 0,
-    against: str = "",
-    gate: str | None = None,
     level: float = 0.95,
+    **labels: Unpack[Labels],
 ) -> Estimate:
     """Mean of a - b over units, each unit with itself, with Student's t on the differences.
 
@@ -134,9 +139,11 @@ def paired(
     Args:
         a: One number per unit; None where it gave nothing usable.
         b: The same units in the same order. A unit counts only if both are there.
-        name, arm: As in `over_units`.
+        name: The estimate's fixed word.
+        arm: The arm.
         n_points: Points inside the usable units.
-        n_missing, against, gate, level: As in `over_units`.
+        level: In (0, 1).
+        **labels: See `Labels`.
 
     Returns:
         Estimate as from `over_units` with kind `mean`.
@@ -157,10 +164,8 @@ def paired(
         arm=arm,
         kind="mean",
         n_points=n_points,
-        n_missing=n_missing,
-        against=against,
-        gate=gate,
         level=level,
+        **labels,
     )
     return replace(estimate, method=estimate.method.replace("t over", "t on differences by unit over", 1))
 
@@ -172,19 +177,19 @@ def wilson(
     name: str,
     arm: str,
     units: int = 1,
-    n_missing: int = 0,
-    against: str = "",
-    gate: str | None = None,
     level: float = 0.95,
+    **labels: Unpack[Labels],
 ) -> Estimate:
     """Share k/n of independent answers, with Wilson's interval. It knows nothing of other units: say so where shown.
 
     Args:
         k: Answers that count, 0 to n.
         n: Answers asked for, >= 0. With 0 the value is None.
-        name, arm: As in `over_units`.
+        name: The estimate's fixed word.
+        arm: The arm.
         units: Fine-tuned models that gave the answers.
-        n_missing, against, gate, level: As in `over_units`.
+        level: In (0, 1).
+        **labels: See `Labels`.
 
     Raises:
         DataError: k outside [0, n], or a `level` outside (0, 1).
@@ -200,7 +205,7 @@ def wilson(
     if not 0 <= k <= n:
         raise DataError(f"{where}: k must be in [0, n], got {k} of {n}.")
     if n == 0:
-        return missing(name, arm, "no answers", n_missing=n_missing, against=against, gate=gate)
+        return missing(name, arm, "no answers", **labels)
     low, high = _wilson(k / n, None, n, level)
     return Estimate(
         name=name,
@@ -210,10 +215,8 @@ def wilson(
         high=high,
         n=units,
         n_points=n,
-        n_missing=n_missing,
         method=f"Wilson over answers, {_percent(level)}",
-        against=against,
-        gate=gate,
+        **labels,
     )
 
 
@@ -226,11 +229,9 @@ def within_unit(
     arm: str,
     kind: Kind,
     n_points: int,
-    n_missing: int = 0,
-    against: str = "",
-    gate: str | None = None,
     level: float = 0.95,
     n_resamples: int = 400,
+    **labels: Unpack[Labels],
 ) -> Estimate:
     """Estimate inside ONE fine-tuned model, by a bootstrap over its agents. Says nothing of the next fine-tune.
 
@@ -243,11 +244,13 @@ def within_unit(
             where it is undefined. It must treat a repeated agent as two.
         n_clusters: Agents.
         rng: Where the resamples come from.
-        name, arm: As in `over_units`.
+        name: The estimate's fixed word.
+        arm: The arm.
         kind: What `statistic` returns.
         n_points: Points inside the unit.
-        n_missing, against, gate, level: As in `over_units`.
+        level: In (0, 1).
         n_resamples: Bootstrap draws, at least 50; they only serve a standard error.
+        **labels: See `Labels`.
 
     Returns:
         Estimate with n = 1. Bounds are None, with a reason, with fewer than 3 agents, where more than a tenth of the
@@ -267,7 +270,7 @@ def within_unit(
     value = statistic(np.arange(n_clusters))
     if value is None:
         reason = "undefined in this unit"
-        return missing(name, arm, reason, n=1, n_points=n_points, n_missing=n_missing, against=against, gate=gate)
+        return missing(name, arm, reason, n=1, n_points=n_points, **labels)
     _check_values(where, checked := np.array([value], float), kind, lowest)
     value = float(checked[0])
     if kind == "share" and n_points <= 0:
@@ -279,9 +282,9 @@ def within_unit(
         drawn = [statistic(rows) for rows in rng.integers(n_clusters, size=(n_resamples, n_clusters))]
         resampled = np.array([v for v in drawn if v is not None], float)
         _check_values(where, resampled, kind, lowest)
-        on_z = kind == "correlation" and abs(value) < 1
+        on_z = kind == "correlation" and abs(value) < NEARLY_ONE
         if on_z:  # a resample of few agents may hit 1 exactly
-            resampled = np.arctanh(np.clip(resampled, -1 + 1e-9, 1 - 1e-9))
+            resampled = np.arctanh(np.clip(resampled, -NEARLY_ONE, NEARLY_ONE))
         if len(resampled) < 0.9 * n_resamples:
             reason = f"{n_resamples - len(resampled)} of {n_resamples} resamples of agents are undefined"
         else:
@@ -305,11 +308,9 @@ def within_unit(
         high=high,
         n=1,
         n_points=n_points,
-        n_missing=n_missing,
         method=f"within one unit: bootstrap over {n_clusters} agents, {_percent(level)}",
         reason=reason,
-        against=against,
-        gate=gate,
+        **labels,
     )
 
 
@@ -320,9 +321,7 @@ def missing(
     *,
     n: int = 0,
     n_points: int = 0,
-    n_missing: int = 0,
-    against: str = "",
-    gate: str | None = None,
+    **labels: Unpack[Labels],
 ) -> Estimate:
     """Estimate without a number: it keeps its row and says why.
 
@@ -337,11 +336,9 @@ def missing(
         high=None,
         n=n,
         n_points=n_points,
-        n_missing=n_missing,
         method="none",
         reason=reason,
-        against=against,
-        gate=gate,
+        **labels,
     )
 
 
@@ -383,8 +380,9 @@ def _wilson(p: float, half_squared: float | None, n_points: int, level: float) -
     """
     z = NormalDist().inv_cdf((1 + level) / 2)
     variance = p * (1 - p)
-    binomial = half_squared is None or variance < 1e-12
-    c = z * z / n_points if binomial else max(half_squared / variance, 1 / n_points)
+    c = z * z / n_points
+    if half_squared is not None and variance > 1e-12:
+        c = max(half_squared / variance, 1 / n_points)
     middle = (p + c / 2) / (1 + c)
     half = math.sqrt(c * variance + c * c / 4) / (1 + c)
     return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))
