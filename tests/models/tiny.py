@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -33,6 +33,7 @@ def letters(template: str | None = None, bos: bool = True) -> PreTrainedTokenize
 
     characters = ["<unk>", "<s>", "</s>", *sorted({chr(c) for c in range(32, 127)} | {"\n"})]
     inner = Tokenizer(BPE(vocab={c: i for i, c in enumerate(characters)}, merges=[], unk_token="<unk>"))
+    inner.decoder = decoders.Fuse()
     if bos:
         inner.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(

@@ -11,6 +11,7 @@ from torch import nn
 
 from gnothi.errors import ModelError, SpecError
 from gnothi.models.local_text import Codec
+from gnothi.models.registry import folder_digest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
@@ -61,7 +62,7 @@ def open_folder(folder: Path, dtype: str, device: str, trust_remote_code: bool) 
         raise SpecError("trust_remote_code must be False, got True. No code from a model's folder is run.")
     if dtype not in DTYPES:
         raise SpecError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
-    files = weight_files(folder)
+    weight_files(folder)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise SpecError(f"model folder must hold a tokenizer, got no tokenizer.json in {folder}. Save the tokenizer.")
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -93,15 +94,7 @@ def open_folder(folder: Path, dtype: str, device: str, trust_remote_code: bool) 
             f"model must have all parameters that its config names, got none for {absent[:3]} "
             f"({len(absent)} in all) in {folder}. Fetch or save it again."
         )
-    sha = hashlib.sha256()
-    for path in [folder / "config.json", *files, *(folder / n for n in _TOKENIZER_FILES)]:
-        if path.is_file():
-            sha.update(path.name.encode())
-            with path.open("rb") as stored:
-                while chunk := stored.read(1 << 22):
-                    sha.update(chunk)
-    sha.update(_template(tokenizer).encode())
-    return module.to(device), tokenizer, sha.hexdigest()
+    return module.to(device), tokenizer, folder_digest(folder)
 
 
 def module_digest(module: nn.Module, tokenizer: Any) -> str:
