@@ -1,0 +1,191 @@
+"""Every figure by its name: what it shows, the numbers in it, how it is drawn and saved.
+
+`figure(view, name)` is a pure function of the view; nothing is drawn for which the run holds no data.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from gnothi.errors import DataError
+from gnothi.writeup import agreement_figures, style, training_figures
+from gnothi.writeup.text import answer, value_and_interval
+from gnothi.writeup.view import HEADLINE, RunView, Table, arm_order
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One kind of figure."""
+
+    title: str
+    data: Callable[[RunView], Table]
+    """View to the numbers drawn; empty where there is nothing to draw."""
+    draw: Callable[[RunView, Table], Figure]
+    caption: str
+    alt: Callable[[RunView, Table], str]
+    """What a reader who cannot see it needs to know."""
+
+
+def _alt_arms(name: str) -> Callable[[RunView, Table], str]:
+    def alt(view: RunView, data: Table) -> str:
+        said = [f"{e.arm} {value_and_interval(e)}" for e in view.named(name) if e.arm in set(data["arm"])]
+        return "; ".join(said) or f"{len(data):,} points of {', '.join(arm_order(data['arm']))}"
+
+    return alt
+
+
+def _alt_effects(view: RunView, data: Table) -> str:
+    return "Interval plot of all arms. " + answer(view)
+
+
+def _alt_training(view: RunView, data: Table) -> str:
+    means = data.groupby("arm", sort=False)[["before", "after"]].mean()
+    return "Before and after report training, mean r over units: " + "; ".join(
+        f"{row.Index} {row.before:.2f} to {row.after:.2f}" for row in means.itertuples()
+    )
+
+
+def _alt_check(view: RunView, data: Table) -> str:
+    means = data.groupby("arm", sort=False)["choice_agreement"].agg(["min", "max"])
+    return "Choice agreement: " + "; ".join(f"{r.Index} {r.min:.2f} to {r.max:.2f}" for r in means.itertuples())
+
+
+def _alt_validity(view: RunView, data: Table) -> str:
+    valid = data[data["outcome"] == "valid"].groupby("arm", sort=False)[["count", "asked"]].sum()
+    return "Valid self-reports: " + "; ".join(
+        f"{i} {int(r['count'])} of {int(r['asked'])}" for i, r in valid.iterrows()
+    )
+
+
+def _alt_losses(view: RunView, data: Table) -> str:
+    ends = data.groupby(["arm", "unit"], sort=False)["loss"].agg(["first", "last"]).groupby(level=0, sort=False).mean()
+    return "Training loss, first to last, mean over units: " + "; ".join(
+        f"{r.Index} {r.first:.2f} to {r.last:.2f}" for r in ends.itertuples()
+    )
+
+
+FIGURES: dict[str, Plot] = {
+    "effects": Plot(
+        "All arms",
+        agreement_figures.effects_data,
+        agreement_figures.effects,
+        "Filled marks are estimates with their intervals, rings below them single fine-tuned models, crosses models that "
+        "are not instilled. Null controls stand on the grey band. A mark that is not filled has no interval or did not "
+        "pass the gate.",
+        _alt_effects,
+    ),
+    "scatter": Plot(
+        "Reported against learned weights",
+        agreement_figures.scatter_data,
+        agreement_figures.scatter,
+        "One point for an (agent, attribute) pair of a fine-tuned model; n counts models. Thin bars, where there are few "
+        "points, are intervals of the learned weight. The black line is least squares over the instilled models.",
+        _alt_arms(HEADLINE),
+    ),
+    "check": Plot(
+        "Manipulation check",
+        training_figures.check_data,
+        training_figures.check,
+        "One mark a fine-tuned model. Choices are fresh: none of them was in training. A rate near 0 or 1 would be a "
+        "constant answer.",
+        _alt_check,
+    ),
+    "target": Plot(
+        "Learned against target weights",
+        agreement_figures.target_data,
+        agreement_figures.target,
+        "How well the behaviour took. One point for an (agent, attribute) pair; n counts models.",
+        _alt_arms("agreement.learned_vs_target"),
+    ),
+    "validity": Plot(
+        "Valid self-reports",
+        training_figures.validity_data,
+        training_figures.validity,
+        "An answer that holds no number that can be read is counted with its reason and never filled in.",
+        _alt_validity,
+    ),
+    "report_training": Plot(
+        "Report training",
+        agreement_figures.training_data,
+        agreement_figures.training,
+        "One line a fine-tuned model: r of reported with learned weights before and after training on self-reports, both "
+        "on the agents held out from that training (averaged over folds by Fisher z). Permuted and random labels show how "
+        "much of a gain is format, sign and scale.",
+        _alt_training,
+    ),
+    "losses": Plot(
+        "Learning curves",
+        training_figures.losses_data,
+        training_figures.losses,
+        f"One line a fine-tuned model. Curves of more than {training_figures.MOST_STEPS} values are averaged in blocks.",
+        _alt_losses,
+    ),
+}
+"""The figures in the order of the page."""
+
+
+def names(view: RunView) -> list[str]:
+    """Names of the figures that this run holds data for, in the order of the page."""
+    return [name for name, plot in FIGURES.items() if len(plot.data(view))]
+
+
+def figure(view: RunView, name: str) -> Figure:
+    """Draw one figure; inside matplotlib nothing global changes.
+
+    Args:
+        view: The run.
+        name: One of `names(view)`.
+
+    Raises:
+        DataError: An unknown name, or one that the run holds no data for.
+    """
+    data = _data(view, name)
+    with style.styled():
+        return FIGURES[name].draw(view, data)
+
+
+def alt_text(view: RunView, name: str) -> str:
+    """The figure in words, numbers included.
+
+    Raises:
+        DataError: As `figure`.
+    """
+    return f"{FIGURES[name].title}. {FIGURES[name].alt(view, _data(view, name))}"
+
+
+def _data(view: RunView, name: str) -> Table:
+    if name not in FIGURES:
+        raise DataError(f"figure must be one of {', '.join(FIGURES)}, got {name!r}.")
+    data = FIGURES[name].data(view)
+    if not len(data):
+        raise DataError(f"figure {name!r} must have data to draw, got none in this run. It holds {names(view)}.")
+    return data
+
+
+def save_figures(view: RunView, folder: Path) -> list[Path]:
+    """Write every figure as SVG and PNG, and the numbers in it as CSV.
+
+    Args:
+        view: The run.
+        folder: Where to; made if missing. Files of the same name are replaced.
+
+    Returns:
+        The files, in order of writing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in names(view):
+        drawn = figure(view, name)
+        for path, content in (
+            (folder / f"{name}.svg", style.to_svg(drawn).encode()),
+            (folder / f"{name}.png", style.to_png(drawn)),
+            (
+                folder / f"{name}.csv",
+                _data(view, name).to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"),
+            ),
+        ):
+            path.write_bytes(content)
+            written.append(path)
+    return written

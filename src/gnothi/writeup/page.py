@@ -1,0 +1,204 @@
+"""The page of a run: one HTML file that opens from disk, loads nothing and runs nothing."""
+
+import base64
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from gnothi.score.names import ARMS, ESTIMATES
+from gnothi.writeup import figures, style
+from gnothi.writeup.text import (
+    answer,
+    arms_not_run,
+    cautions,
+    code_words,
+    count,
+    flat,
+    interval,
+    number,
+    plain,
+    value_and_interval,
+    visible,
+)
+from gnothi.writeup.view import RunView, in_order
+
+MOST_EXAMPLES = 24
+"""Raw prompts and answers on a page; the run folder holds all of them."""
+
+
+UNIT_KEYS = (
+    "seed",
+    "fold",
+    "parents",
+    "gate",
+    "choice_agreement",
+    "a_rate",
+    "adapter_digest",
+    "steps",
+    "tokens",
+    "seconds",
+)
+"""What a unit may leave out."""
+
+
+def render_page(view: RunView) -> str:
+    """Return the whole page as HTML text.
+
+    Everything that came from a model, a specification or a file is escaped; control characters and direction marks are
+    shown as escapes. The same view gives the same bytes.
+
+    Args:
+        view: The run.
+
+    Returns:
+        One self-contained document: figures are data URIs, there are no scripts and no references to anything else.
+    """
+    units = [dict.fromkeys(UNIT_KEYS) | dict(u) for u in view.units]
+    template = _environment().get_template("page.html.jinja")
+    return template.render(
+        view=view,
+        answer=answer(view),
+        cautions=cautions(view),
+        headline=view.find(*view.headline),
+        arms=_arms(view),
+        not_run=arms_not_run(view),
+        estimates=_grouped(view),
+        figures={name: _picture(view, name) for name in figures.names(view)},
+        extra=[_extra(f) for f in view.figures_extra],
+        examples=[_example(e) for e in view.examples[:MOST_EXAMPLES]],
+        model={"name": None, "notes": ()} | dict(view.model),
+        units=units,
+        failed=[u for u in units if u["gate"] == "not instilled"],
+        methods=_methods(view),
+        spec=flat(dict(view.spec)),
+        css=Markup((files("gnothi.writeup") / "templates" / "page.css").read_text(encoding="utf-8")),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    folder = files("gnothi.writeup") / "templates"
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        loader=FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+    )
+    environment.filters |= {
+        "visible": visible,
+        "plain": plain,
+        "code_words": code_words,
+        "number": lambda x: "none" if x is None else number(x),
+        "value_and_interval": value_and_interval,
+        "count": count,
+        "short": lambda text, n=12: visible(text, n) if len(str(text)) <= n else visible(str(text)[:n]) + "…",
+    }
+    environment.globals |= {"interval": interval}
+    return environment
+
+
+def _data_uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8", "replace")).decode("ascii")
+
+
+def _picture(view: RunView, name: str) -> dict[str, Any]:
+    drawn = figures.figure(view, name)
+    width, height = (round(96 * inches) for inches in drawn.get_size_inches())
+    return {
+        "src": _data_uri(style.to_svg(drawn)),
+        "alt": figures.alt_text(view, name),
+        "width": width,
+        "height": height,
+        "caption": figures.FIGURES[name].caption,
+    }
+
+
+def _extra(figure: Mapping[str, str]) -> dict[str, str]:
+    # As an image, an SVG can neither run scripts nor load anything, whoever drew it.
+    return {"title": figure["title"], "caption": figure["caption"], "src": _data_uri(figure["svg"])}
+
+
+def _arms(view: RunView) -> list[dict[str, Any]]:
+    """Rows of the table of arms: the estimate, who reports, and what a value away from 0 would mean."""
+    return [
+        {
+            "estimate": e,
+            "against": e.against or (ARMS[e.arm].against if e.arm in ARMS else ""),
+            "reporter": ARMS[e.arm].reporter if e.arm in ARMS else "",
+            "meaning": ARMS[e.arm].meaning if e.arm in ARMS else "",
+            "control": e.arm in ARMS and ARMS[e.arm].control,
+        }
+        for e in view.named(view.headline[0])
+    ]
+
+
+def _grouped(view: RunView) -> list[dict[str, Any]]:
+    """Every estimate, under its name and what that means."""
+    ordered = in_order(view.estimates)
+    return [
+        {"name": name, "meaning": ESTIMATES.get(name, ""), "rows": [e for e in ordered if e.name == name]}
+        for name in dict.fromkeys(e.name for e in ordered)
+    ]
+
+
+def _example(example: Mapping[str, Any]) -> dict[str, Any]:
+    messages = [
+        {"role": m["role"], "content": m["content"]}
+        if isinstance(m, Mapping)
+        else {"role": m.role, "content": m.content}
+        for m in example.get("messages") or ()
+    ]
+    value, reason = example.get("value"), example.get("reason")
+    outcome = f"no value: {reason}" if value is None or reason else f"read as {value}"
+    return {**example, "messages": messages, "outcome": outcome}
+
+
+def _methods(view: RunView) -> list[str]:
+    """The methods paragraph as sentences, from what the view holds and nothing else."""
+    said = []
+    trained = [u for u in view.units if u.get("steps") or u.get("losses")]
+    seeds = [plain(s, 20) for s in view.seeds()]
+    model = view.model.get("name", "a model that the run does not name")
+    dtype = f" ({view.model['dtype']})" if view.model.get("dtype") else ""
+    said.append(f"Experiment {view.experiment} on {model}{dtype}.")
+    by_arm = {a: sum(u["arm"] == a for u in trained) for a in dict.fromkeys(u["arm"] for u in trained)}
+    if by_arm:
+        parts = ", ".join(f"{n} {arm}" for arm, n in by_arm.items())
+        said.append(f"{count(len(trained), 'model was', 'models were')} fine-tuned: {parts}.")
+    own_table = "; each seed draws its own weight table" if view.experiment == "preferences" else ""
+    said.append(
+        f"Training {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}{own_table}."
+        if seeds
+        else "No training seed is recorded."
+    )
+    recipe = flat(dict(view.spec["recipe"])) if isinstance(view.spec.get("recipe"), Mapping) else []
+    if recipe:
+        said.append("Recipe: " + ", ".join(f"{k} {v}" for k, v in recipe) + ".")
+    elif view.spec.get("recipe"):
+        said.append(f"Recipe: {view.spec['recipe']}.")
+    tokens = [u["tokens"] for u in trained if u.get("tokens") is not None]
+    seconds = [u["seconds"] for u in trained if u.get("seconds") is not None]
+    if tokens:
+        low, high = min(tokens), max(tokens)
+        spread = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        said.append(f"Each fine-tune saw {spread} tokens, {sum(tokens):,} in all.")
+    if seconds:
+        said.append(f"Fine-tuning took {sum(seconds):,.0f} seconds in all.")
+    headline = view.find(*view.headline)
+    methods = list(dict.fromkeys(e.method for e in view.named(view.headline[0]) if e.method))
+    if headline is not None and headline.method in methods:
+        methods = [headline.method, *(m for m in methods if m != headline.method)]
+    said.append(
+        "The fine-tuned model is the unit of replication: n counts fine-tuned models, points are the pairs inside them. "
+        + (f"How each interval was made: {'; '.join(methods)}." if methods else "No interval was made.")
+    )
+    if view.gate_threshold is not None:
+        said.append(f"A model counts as instilled if its choice agreement is at least {view.gate_threshold:.2f}.")
+    said.append("Missing numbers stay missing: they are counted and never filled in.")
+    return said

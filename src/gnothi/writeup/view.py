@@ -1,0 +1,185 @@
+"""What a write-up is made from: one frozen view of a run, filled by the pipeline.
+
+It knows no folder and no stage, so that a page can be made from planted numbers in a test.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gnothi.errors import DataError
+from gnothi.records import Estimate
+from gnothi.score.names import ARMS, ESTIMATES
+
+Table = Any
+"""A pandas DataFrame. What a checker infers of pandas without stubs are unions that no code satisfies."""
+
+HEADLINE = "agreement.reported_vs_learned"
+"""The estimate that `preferences` is about, and that the figures draw."""
+
+POINT_COLUMNS = (
+    "arm",
+    "unit",
+    "seed",
+    "fold",
+    "context_id",
+    "attribute",
+    "reported",
+    "mode",
+    "learned",
+    "learned_low",
+    "learned_high",
+    "target",
+)
+"""Columns of `RunView.points`: one row for an (arm, unit, fold, context, attribute). Numbers may be missing."""
+
+_NUMBERS = ("reported", "mode", "learned", "learned_low", "learned_high", "target")
+
+
+def check_unique(estimates: Iterable[Estimate]) -> None:
+    """Refuse two estimates of one name and arm: a reader could not tell which one counts.
+
+    Raises:
+        DataError: A (name, arm) comes twice.
+    """
+    seen: set[tuple[str, str]] = set()
+    twice = []
+    for estimate in estimates:
+        key = (estimate.name, estimate.arm)
+        if key in seen:
+            twice.append(key)
+        seen.add(key)
+    if twice:
+        raise DataError(
+            f"estimates must hold each (name, arm) once, got {sorted(set(twice))} twice. Pool them before the write-up."
+        )
+
+
+def arm_order(arms: Iterable[str]) -> list[str]:
+    """Each arm once: those of `score.names.ARMS` in their order, then others as they came.
+
+    >>> arm_order(["mine", "untuned", "tuned", "mine"])
+    ['tuned', 'untuned', 'mine']
+    """
+    present = list(dict.fromkeys(arms))
+    return [a for a in ARMS if a in present] + [a for a in present if a not in ARMS]
+
+
+def in_order(estimates: Iterable[Estimate]) -> list[Estimate]:
+    """Estimates sorted by fixed name, then by arm, both in the order of `score.names`."""
+    rows = list(estimates)
+    names = [n for n in ESTIMATES if any(e.name == n for e in rows)]
+    names += [n for n in dict.fromkeys(e.name for e in rows) if n not in ESTIMATES]
+    arms = arm_order(e.arm for e in rows)
+    return sorted(rows, key=lambda e: (names.index(e.name), arms.index(e.arm)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunView:
+    """Everything that is on a page, and nothing that has to be computed by a model."""
+
+    title: str
+    question: str
+    """One sentence."""
+    experiment: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """`name`, `digest`, `dtype` and `notes` (a list, e.g. licence lines)."""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked for; shown in full, `recipe` also in the methods paragraph."""
+    command: str = ""
+    """How to run it again."""
+    version: str = ""
+    created: str = ""
+    """ISO 8601."""
+    estimates: Sequence[Estimate] = ()
+    units: Sequence[Mapping[str, Any]] = ()
+    """One a fine-tuned model: `unit, arm, seed, fold, parents, gate, choice_agreement, a_rate, adapter_digest, losses,
+    steps, tokens, seconds`; all but `unit` and `arm` may be left out."""
+    points: Table = field(default_factory=pd.DataFrame)
+    """`POINT_COLUMNS`; a column may be left out where it means nothing."""
+    validity: Sequence[Mapping[str, Any]] = ()
+    """`arm, asked, valid, reasons` (reason to count)."""
+    examples: Sequence[Mapping[str, Any]] = ()
+    """`arm, unit, kind, messages, answer, value, reason`: raw prompts and what came back."""
+    notes: Sequence[str] = ()
+    figures_extra: Sequence[Mapping[str, str]] = ()
+    """Later sections: `title, svg, caption`."""
+    unit_values: Sequence[Mapping[str, Any]] = ()
+    """`name, arm, unit, value` of single units, where they were scored elsewhere. Else the headline's are computed from
+    `points`."""
+    gate_threshold: float | None = None
+    """Smallest choice agreement that counts as instilled, in [0, 1]."""
+    headline: tuple[str, str] = (HEADLINE, "tuned")
+    """Name and arm of the estimate that answers the question."""
+
+    def __post_init__(self) -> None:
+        check_unique(self.estimates)
+        ids = [u.get("unit") for u in self.units]
+        if None in ids or len(set(ids)) < len(ids) or any("arm" not in u for u in self.units):
+            raise DataError(f"RunView.units must give each unit and its arm once, got {ids}. Name units by their key.")
+        missing = [c for c in ("arm", "unit") if len(self.points) and c not in self.points.columns]
+        if missing:
+            raise DataError(f"RunView.points must have the columns arm and unit, got none for {missing}.")
+        points: Table = self.points.reindex(columns=list(POINT_COLUMNS)).reset_index(drop=True)
+        for column in _NUMBERS:
+            points[column] = points[column].astype(float)
+        object.__setattr__(self, "points", points)
+
+    def find(self, name: str, arm: str) -> Estimate | None:
+        """Return the estimate of this name and arm, if the run has one."""
+        return next((e for e in self.estimates if (e.name, e.arm) == (name, arm)), None)
+
+    def named(self, name: str) -> list[Estimate]:
+        """Every estimate of one name, arms in order."""
+        return [e for e in in_order(self.estimates) if e.name == name]
+
+    def unit(self, unit_id: str) -> Mapping[str, Any]:
+        """Return what is known of a unit; empty for one that trained nothing, such as the base model."""
+        return next((u for u in self.units if u["unit"] == unit_id), {})
+
+    def instilled(self, unit_id: str) -> bool:
+        """Whether the unit is shown as one that took: false only where its gate says `not instilled`."""
+        return self.unit(unit_id).get("gate") != "not instilled"
+
+    def seeds(self) -> list[Any]:
+        """Training seeds of the units, each once."""
+        return list(dict.fromkeys(u["seed"] for u in self.units if u.get("seed") is not None))
+
+    def per_unit(self, name: str = HEADLINE) -> Table:
+        """One value per (arm, unit) of an estimate: the dots beside an interval.
+
+        Returns:
+            Columns `arm, unit, value, instilled`. Values handed over in `unit_values` win; for the headline, the others
+            are Pearson r over the unit's points that have both numbers, left out where fewer than 3 points have.
+        """
+        values = {
+            (v["arm"], str(v["unit"])): float(v["value"])
+            for v in self.unit_values
+            if v["name"] == name and v["value"] is not None
+        }
+        if name == HEADLINE:
+            for (arm, unit), group in self.points.groupby(["arm", "unit"], sort=False):
+                r = pearson(group["reported"].to_numpy(), group["learned"].to_numpy())
+                if r is not None:
+                    values.setdefault((str(arm), str(unit)), r)
+        rows = [(arm, unit, value, self.instilled(unit)) for (arm, unit), value in values.items()]
+        return pd.DataFrame(rows, columns=["arm", "unit", "value", "instilled"])
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Pearson r over the positions where both are finite; None below 3 of them or where one never varies.
+
+    >>> pearson(np.array([1.0, 2.0, 3.0, np.nan]), np.array([2.0, 4.0, 6.0, 9.0]))
+    1.0
+    """
+    both = np.isfinite(x) & np.isfinite(y)
+    x, y = x[both], y[both]
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    x, y = x - x.mean(), y - y.mean()
+    r = float(x @ y / math.sqrt(float(x @ x) * float(y @ y)))
+    return min(1.0, max(-1.0, round(r, 12)))
