@@ -63,6 +63,7 @@ def test_hostile_answers_are_shown_and_inert(page):
         assert f'<span class="esc">{escape}</span>' in page
     assert not set("\x1b\x00\u202e") & set(page) and "{{ 7 * 7 }}" in page
     assert "4,000 of 100,000 characters shown" in page and "7" * 4001 not in page
+    assert "100,000 characters, the first 4,000 of them here" in page
     page.encode("utf-8")
 
 
@@ -156,7 +157,10 @@ def test_later_pictures_are_images_so_that_their_scripts_are_dead():
 
 def test_what_a_unit_does_not_say_is_left_out():
     said = planted.units(1)[0]
-    units = [{k: v for k, v in said.items() if k != left_out} | {"unit": f"without {left_out}"} for left_out in said]
+    units = [
+        {k: v for k, v in said.items() if k not in (left_out, "losses")} | {"unit": f"without {left_out}"}
+        for left_out in said
+    ]
     units = [{"arm": "tuned", **u} for u in units]
-    view = planted.view(units=units, points=planted.points(1, 1), validity=[])
+    view = planted.view(units=units, points=planted.points(1, 1).query("arm == 'tuned'"), validity=[])
     assert Reader(render_page(view)).open == []

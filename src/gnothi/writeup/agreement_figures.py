@@ -257,7 +257,8 @@ def _legend(data: Table, ranks: dict[str, int], by_unit: bool, same_scale: bool)
             handles.append(Line2D([], [], ls="", marker=marker, color=colour, label=name, markersize=5))
     if not data["instilled"].all():
         handles.append(Line2D([], [], ls="", marker="x", color=style.GREY, label="not instilled", markersize=5))
-    handles.append(Line2D([], [], color="black", label="least squares"))
+    if data["instilled"].any():
+        handles.append(Line2D([], [], color="black", label="least squares"))
     if same_scale:
         handles.append(Line2D([], [], color=style.GREY, ls=(0, (4, 3)), lw=0.9, label="equal"))
     return handles

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from gnothi.score.names import ARMS, ESTIMATES
 from gnothi.writeup import figures, style
 from gnothi.writeup.text import (
+    LIMIT,
     answer,
     arms_not_run,
     cautions,
@@ -99,7 +100,7 @@ def _environment() -> Environment:
         "count": count,
         "short": lambda text, n=12: visible(text, n) if len(str(text)) <= n else visible(str(text)[:n]) + "…",
     }
-    environment.globals |= {"interval": interval}
+    environment.globals |= {"interval": interval, "limit": LIMIT}
     return environment
 
 
@@ -149,7 +150,7 @@ def _grouped(view: RunView) -> list[dict[str, Any]]:
 
 def _example(example: Mapping[str, Any]) -> dict[str, Any]:
     messages = [
-        {"role": m["role"], "content": m["content"]}
+        {"role": m["role"], "content": str(m["content"])}
         if isinstance(m, Mapping)
         else {"role": m.role, "content": m.content}
         for m in example.get("messages") or ()
