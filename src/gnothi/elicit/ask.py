@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from gnothi.elicit.parse import parse_weights
 from gnothi.models.base import AbstractLanguageModel, NumberDistribution, Sampling
@@ -87,47 +85,3 @@ def _from_text(question: Question, text: str, n_tokens: int, sizes: dict[str, in
     value = () if values is None else _spread(question, values, sizes)
     extra = {"attributes": list(question.attributes)}
     return _sample(question, text=text, value=value, reason=reason, answer_tokens=n_tokens, extra=extra)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reports:
-    """Reports as arrays over contexts x attributes; False in `valid` means that nothing was reported there."""
-
-    mean: np.ndarray
-    """Mean over valid answers, shape (n_contexts, n_attributes); meaningless where not valid."""
-    mode: np.ndarray
-    """The same of the likeliest numbers (equal to `mean` for text answers)."""
-    valid: np.ndarray
-    """Shape (n_contexts, n_attributes), bool."""
-    repeats: np.ndarray
-    """Single answers, shape (n_contexts, k, n_attributes)."""
-    repeats_valid: np.ndarray
-    """Shape (n_contexts, k, n_attributes), bool."""
-
-
-def gather(samples: Sequence[Sample], contexts: Sequence[Context]) -> Reports:
-    """Line samples up by context and attribute; the i-th answer about a point is repeat i."""
-    width = max(c.n_attributes for c in contexts)
-    row = {c.context_id: i for i, c in enumerate(contexts)}
-    points: dict[tuple[int, int], list[tuple[float, float] | None]] = {}
-    for sample in samples:
-        for index in sample.extra["attributes"]:
-            value = sample.value[index] if sample.valid else None
-            pair = None if value is None else (value, float(sample.extra.get("mode", value)))
-            points.setdefault((row[sample.context_id], index), []).append(pair)
-    k = max((len(v) for v in points.values()), default=1)
-    shape = (len(contexts), k, width)
-    values, modes, valid = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=bool)
-    for (context, attribute), pairs in points.items():
-        for i, pair in enumerate(pairs):
-            if pair is not None:
-                values[context, i, attribute], modes[context, i, attribute] = pair
-                valid[context, i, attribute] = True
-    count = np.maximum(valid.sum(axis=1), 1)
-    return Reports(
-        mean=(values * valid).sum(axis=1) / count,
-        mode=(modes * valid).sum(axis=1) / count,
-        valid=valid.any(axis=1),
-        repeats=values,
-        repeats_valid=valid,
-    )

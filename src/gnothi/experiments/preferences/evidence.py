@@ -1,0 +1,246 @@
+"""What each arm rests on: stored tables lined up as arrays, one piece of evidence a unit of replication."""
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gnothi.behaviours.organism import OrganismDomain
+from gnothi.experiments.preferences.bench import Bench
+from gnothi.experiments.preferences.plan import BASE, FOLDS
+from gnothi.experiments.preferences.spec import REPORT_ARMS, parse
+from gnothi.records import Context
+from gnothi.score.agreement import mean_reports
+from gnothi.store import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Reports of one reporter and the weights they are scored against; arrays are (n_contexts, n_attributes)."""
+
+    arm: str
+    seed: int | None
+    units: tuple[str, ...]
+    """Units that reported."""
+    contexts: list[Context]
+    """Whom the reports are about."""
+    fold: np.ndarray
+    """(n_contexts,) int; 0 where there are no folds."""
+    repeats: np.ndarray
+    """(n_contexts, k, n_attributes) single reports, where `repeats_valid`."""
+    repeats_valid: np.ndarray
+    modes: np.ndarray
+    """Likeliest numbers, averaged over repeats."""
+    learned: np.ndarray
+    """What the arm is scored against: learned weights, or the table for `shuffled` and `ceiling`."""
+    learned_low: np.ndarray
+    learned_high: np.ndarray
+    target: np.ndarray | None
+    own: np.ndarray
+    """Weights learned from the reporting unit's own choices about these contexts; NaN where none were measured."""
+    differences: np.ndarray | None = None
+    """(n_contexts, n_trials, n_attributes) of the choices that reports should predict."""
+    chose_a: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    gate: str | None = None
+    """`passed` or `not instilled`, of the unit whose behaviour was instilled."""
+
+    @functools.cached_property
+    def reported(self) -> np.ndarray:
+        """Mean over valid repeats."""
+        return mean_reports(self.repeats, self.repeats_valid)[0]
+
+    @functools.cached_property
+    def valid(self) -> np.ndarray:
+        """(n_contexts, n_attributes) bool: where anything was reported."""
+        return mean_reports(self.repeats, self.repeats_valid)[1]
+
+    def take(self, contexts: Sequence[int]) -> "Evidence":
+        """The same for some of the contexts, repeats allowed: what a bootstrap over agents needs."""
+        rows = np.asarray(contexts)
+        fields: dict[str, Any] = {k: getattr(self, k) for k in self.__dataclass_fields__}
+        for name, value in fields.items():
+            if isinstance(value, np.ndarray):
+                fields[name] = value[rows]
+        return Evidence(**fields | {"contexts": [self.contexts[i] for i in rows]})
+
+
+class Evidences:
+    """Everything that a run's units left behind, by arm."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.spec = run, parse(run.spec)
+        self.bench = Bench(self.spec)
+        self.units = set(run.units())
+        self.records = {u: run.read_unit(u, check_files=False) for u in sorted(self.units)}
+        self._tables: dict[tuple[str, str], pd.DataFrame] = {}
+
+    def table(self, unit: str, name: str, scope: str) -> pd.DataFrame:
+        """One table of a unit, for one set of agents."""
+        if (unit, name) not in self._tables:
+            self._tables[unit, name] = self.run.table(unit, name)
+        whole = self._tables[unit, name]
+        return whole[whole["scope"] == scope]
+
+    def learned(self, unit: str, scope: str, contexts: Sequence[Context], column: str = "learned") -> np.ndarray:
+        """A column of the learned weights, (n_contexts, n_attributes)."""
+        table = self.table(unit, "learned", scope)
+        values = {c: g.sort_values("position")[column].to_numpy() for c, g in table.groupby("context_id")}
+        return np.array([values[c.context_id] for c in contexts], dtype=float)
+
+    def choices(self, unit: str, scope: str, contexts: Sequence[Context]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Differences, choices of A and mask, lined up by context; see `measure.choices.as_arrays`."""
+        table = self.table(unit, "choices", scope)
+        groups = {c: g for c, g in table.groupby("context_id", sort=False)}
+        trials = max(len(groups[c.context_id]) for c in contexts)
+        width = contexts[0].n_attributes
+        differences = np.zeros((len(contexts), trials, width))
+        chose_a, mask = np.zeros((len(contexts), trials), bool), np.zeros((len(contexts), trials), bool)
+        for i, context in enumerate(contexts):
+            group = groups[context.context_id]
+            ranges = np.array([a.high - a.low for a in context.choice_type.attributes])
+            rows = np.arange(len(group))[:, None]
+            shown = np.stack(group["shown"].to_list()).astype(int)
+            gaps = np.stack(group["a"].to_list()) - np.stack(group["b"].to_list())
+            differences[i, rows, shown] = gaps / ranges[shown]
+            mask[i, : len(group)] = group["reason"].isna()
+            chose_a[i, : len(group)] = [len(v) > 0 and v[0] == 1 for v in group["value"]]
+        return differences, chose_a, mask
+
+    def reports(self, unit: str, scope: str, contexts: Sequence[Context]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Single reports (n_contexts, k, n_attributes), where they are valid, and their modes."""
+        row = {c.context_id: i for i, c in enumerate(contexts)}
+        found: dict[tuple[int, int], list[tuple[float, float] | None]] = {}
+        table = self.table(unit, "reports", scope)
+        for context_id, value, reason, extra in zip(
+            table["context_id"], table["value"], table["reason"], table["extra"], strict=True
+        ):
+            if context_id not in row:
+                continue
+            more = json.loads(extra)
+            for j in more["attributes"]:
+                good = pd.isna(reason) and value[j] is not None and not np.isnan(value[j])
+                pair = (float(value[j]), float(more.get("mode", value[j]))) if good else None
+                found.setdefault((row[context_id], j), []).append(pair)
+        k = max(map(len, found.values()))
+        shape = (len(contexts), k, contexts[0].n_attributes)
+        values, modes, valid = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
+        for (i, j), pairs in found.items():
+            for n, pair in enumerate(pairs):
+                if pair is not None:
+                    values[i, n, j], modes[i, n, j] = pair
+                    valid[i, n, j] = True
+        return values, valid, mean_reports(modes, valid)[0]
+
+    def gate(self, unit: str) -> str | None:
+        """`passed` or `not instilled`."""
+        return self.records[unit].get("gate")
+
+    def _piece(
+        self, arm: str, seed: int | None, reporter: str, scope: str, contexts: list[Context], **more: Any
+    ) -> Evidence:
+        repeats, valid, modes = self.reports(reporter, scope, contexts)
+        fields: dict[str, Any] = {
+            "fold": np.zeros(len(contexts), int),
+            "own": self.learned(reporter, scope, contexts),
+            "target": None,
+        }
+        fields |= more
+        if "learned" not in fields:
+            fields["learned"] = fields["own"]
+        for bound in ("learned_low", "learned_high"):
+            fields.setdefault(bound, fields["learned"])
+        return Evidence(
+            arm=arm,
+            seed=seed,
+            units=(reporter,),
+            contexts=contexts,
+            repeats=repeats,
+            repeats_valid=valid,
+            modes=modes,
+            **fields,
+        )
+
+    def _scored_against(self, unit: str, scope: str, contexts: list[Context]) -> dict[str, Any]:
+        differences, chose_a, mask = self.choices(unit, scope, contexts)
+        return {
+            "learned": self.learned(unit, scope, contexts),
+            "learned_low": self.learned(unit, scope, contexts, "low"),
+            "learned_high": self.learned(unit, scope, contexts, "high"),
+            "differences": differences,
+            "chose_a": chose_a,
+            "mask": mask,
+        }
+
+    def _target(self, seed: int, contexts: Sequence[Context]) -> np.ndarray:
+        table = self.bench.table(seed)
+        return np.array([table[c.context_id] for c in contexts])
+
+    def all(self) -> Iterator[Evidence]:
+        """Every piece of evidence that the stored units allow, arm by arm within each seed."""
+        bench, trained, untrained = self.bench, self.bench.trained, self.bench.untrained
+        if BASE in self.units:
+            yield self._piece(
+                "untuned_own", None, BASE, "trained", trained, **self._scored_against(BASE, "trained", trained)
+            )
+            native = self._scored_against(BASE, "untrained", untrained)
+            yield self._piece("native_untuned", None, BASE, "untrained", untrained, **native)
+            domain = bench.behaviour.domain
+            if bench.known and isinstance(domain, OrganismDomain):
+                traits = domain.known_weights()
+                more = self._scored_against(BASE, "known", bench.known)
+                more |= {"learned": traits, "learned_low": traits, "learned_high": traits, "target": traits}
+                yield self._piece("ceiling", None, BASE, "known", bench.known, **more)
+        for i in range(self.spec.seeds):
+            yield from self._of_seed(i, trained, untrained)
+
+    def _of_seed(self, i: int, trained: list[Context], untrained: list[Context]) -> Iterator[Evidence]:
+        tuned, shuffled, target = f"tuned-{i}", f"shuffled-{i}", self._target(i, trained)
+        if shuffled in self.units:
+            differences, chose_a, mask = self.choices(shuffled, "trained", trained)
+            yield self._piece("shuffled", i, shuffled, "trained", trained, learned=target, target=target)
+            own = self.learned(shuffled, "trained", trained)
+            choices = {"differences": differences, "chose_a": chose_a, "mask": mask}
+            yield self._piece("shuffled_own", i, shuffled, "trained", trained, learned=own, **choices)
+        if tuned not in self.units:
+            return
+        more = {**self._scored_against(tuned, "trained", trained), "target": target, "gate": self.gate(tuned)}
+        yield self._piece("tuned", i, tuned, "trained", trained, **more)
+        if BASE in self.units:
+            yield self._piece("untuned", i, BASE, "trained", trained, **more)
+        other = f"tuned-{(i + 1) % self.spec.seeds}"
+        if other != tuned and other in self.units:
+            yield self._piece("other_instance", i, other, "trained", trained, **more)
+        if len(untrained) == len(trained) or len(untrained) < len(trained):
+            paired = {k: v[: len(untrained)] if isinstance(v, np.ndarray) else v for k, v in more.items()}
+            yield self._piece("untrained_agent", i, tuned, "untrained", untrained, **paired)
+        native = {**self._scored_against(tuned, "untrained", untrained), "gate": self.gate(tuned)}
+        yield self._piece("native", i, tuned, "untrained", untrained, **native)
+        if (unit := f"native_introspection-{i}") in self.units:
+            yield self._piece("native_introspection", i, unit, "untrained", untrained, **native)
+        for arm in REPORT_ARMS:
+            names = [f"{arm}-{i}-{fold}" for fold in FOLDS]
+            if all(n in self.units for n in names):
+                yield self._two_folds(arm, i, names, more)
+
+    def _two_folds(self, arm: str, seed: int, names: Sequence[str], against: dict[str, Any]) -> Evidence:
+        """Pool the two held-out halves, as paper B does (arXiv:2505.17120, section 3.3)."""
+        halves = []
+        position = {c.context_id: n for n, c in enumerate(self.bench.trained)}
+        for fold, name in zip(FOLDS, names, strict=True):
+            contexts = self.bench.half(fold)[1]
+            rows = np.array([position[c.context_id] for c in contexts])
+            part = {k: v[rows] if isinstance(v, np.ndarray) else v for k, v in against.items()}
+            halves.append(
+                self._piece(arm, seed, name, "held_out", contexts, **part, **{"fold": np.full(len(contexts), fold)})
+            )
+        first, second = halves
+        joined: dict[str, Any] = {}
+        for name in Evidence.__dataclass_fields__:
+            a, b = getattr(first, name), getattr(second, name)
+            joined[name] = np.concatenate([a, b]) if isinstance(a, np.ndarray) else a
+        return Evidence(**joined | {"contexts": first.contexts + second.contexts, "units": tuple(names)})
