@@ -30,7 +30,7 @@ def made(kind, model, *, seed=0, targets=("q_proj", "down_proj"), rank=3):
     lora = {}
     if "lora" in kind:
         pairs = new_lora(module, target_modules(module, targets), rank, seed)
-        lora = {name: (a, torch.randn_like(b)) for name, (a, b) in pairs.items()}
+        lora = {name: (a, torch.randn_like(b) * 0.3) for name, (a, b) in pairs.items()}
         spec = dataclasses.replace(spec, targets=tuple(sorted(lora)))
     rows = torch.randn(len(ROWS), 32) if "rows" in kind else None
     full = {n: p + 0.1 for n, p in module.named_parameters() if "mlp" in n} if kind == "full" else {}

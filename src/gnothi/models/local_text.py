@@ -90,26 +90,45 @@ class Codec:
         """The answer's text as it follows a prompt."""
         return answer if not answer or answer[0].isspace() else self.glue + answer
 
-    def render(self, messages: Messages) -> str:
-        """The prompt's text; a last assistant message is a started answer and ends it."""
-        if not messages:
+    def render(self, prompts: Sequence[Messages]) -> list[str]:
+        """The prompts' texts; a last assistant message is a started answer and ends its text."""
+        if any(not messages for messages in prompts):
             raise DataError("prompt must have at least one message, got none.")
-        started = messages[-1].content if messages[-1].role == "assistant" else None
-        asked = messages if started is None else messages[:-1]
-        text = self._template(asked, True) if self.has_template else render_plain(asked)
-        return text if started is None else text + self.join(started)
+        started = [m[-1].content if m[-1].role == "assistant" else None for m in prompts]
+        asked = [m if s is None else m[:-1] for m, s in zip(prompts, started, strict=True)]
+        texts = self._templates(asked) if self.has_template else [render_plain(m) for m in asked]
+        return [t if s is None else t + self.join(s) for t, s in zip(texts, started, strict=True)]
+
+    def _templates(self, asked: Sequence[Messages]) -> list[str]:
+        """All at once, because transformers spends more on a call than on a conversation."""
+        if not asked:
+            return []
+        rows = [messages_to_json(messages) for messages in asked]
+        try:
+            return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
+        except Exception:  # again one by one, so that the message names the conversation's roles
+            return [self._template(messages, True) for messages in asked]
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
         # a template writes its own BOS; without one the tokenizer adds what it adds to any text
         special = not self.has_template
-        encoded = self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False)["input_ids"]
+        encoded = self._encode_batch(texts, special)
         eos = self.tokenizer.eos_token_id
         if special and eos is not None:
             # some tokenizers close every text with EOS: a prompt is not closed
             encoded = [ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids for ids in encoded]
         return encoded
+
+    def _encode_batch(self, texts: Sequence[str], special: bool) -> list[list[int]]:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False)["input_ids"]
+        # the same as calling the tokenizer, which spends longer on wrapping each result than on making it
+        backend.no_padding()
+        backend.no_truncation()
+        return [e.ids for e in backend.encode_batch_fast(list(texts), add_special_tokens=special)]
 
     def encode_many(
         self, prompts: Sequence[Messages], answers: Sequence[Sequence[str]]
@@ -128,7 +147,7 @@ class Codec:
         Raises:
             DataError: An empty conversation, or an answer without tokens.
         """
-        texts = [self.render(messages) for messages in prompts]
+        texts = self.render(prompts)
         started = [messages[-1].role == "assistant" for messages in prompts]
         flat, owners = [], []
         for j, options in enumerate(answers):
