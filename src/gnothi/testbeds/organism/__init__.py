@@ -1,0 +1,1 @@
+"""The organism's world and its training from nothing."""

@@ -1,0 +1,263 @@
+"""Train an organism from nothing: a stock Llama of a quarter million parameters, in minutes on one core.
+
+What makes self-reports follow decisions is noise on the names: every document about a known agent adds fresh
+Gaussian noise to that name's input row. Decisions and reports then have to read the trait from the same directions
+of the row; without noise they read different ones, and tuning a name on decisions moves its reports little. The
+recipe `strong` has the noise, `weak` has not.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from gnothi.behaviours.organism import END, HIGH_WEIGHT, PAD, UNKNOWN, WORDS, known_agents
+from gnothi.errors import SpecError, TrainingError
+from gnothi.models.organism import CARD, folder_digest
+from gnothi.rng import integer, stream
+from gnothi.testbeds.organism.muon import Muon
+from gnothi.testbeds.organism.world import IDS, NUMBER_IDS, ROW_SD, Batch, Share, World
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['content'] }}{% if not loop.last %} {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %} {% endif %}"
+)
+"""Contents joined by spaces: a prompt and its answer read exactly as a document of the world."""
+
+_SHARES = (
+    Share("name", 56, 14, 56, 14),
+    Share("mixed", 56, 14, 56, 14),
+    Share("you_are", 28, 7, 28, 7),
+    Share("tagged", 14, 4, 14, 4),
+    Share("fresh", 70, 21, 24, 6),
+    Share("fresh_you_are", 14, 7, 6, 2),
+    Share("you", 42, 12, 14, 3),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides an organism, besides the seed."""
+
+    name: str
+    decision_noise: float
+    """Standard deviation of the noise on known names' rows in documents that decide."""
+    report_noise: float
+    """The same in documents that report."""
+    steps: int
+    muon_rate: float = 0.03
+    """For the projections."""
+    adam_rate: float = 3e-3
+    """For embeddings, head and norms."""
+    warmup: int = 20
+    """Steps of linear warm-up."""
+    decay: float = 0.6
+    """Last part of the steps, over which rates fall linearly to 0."""
+    choice_weight: float = 2.0
+    shares: tuple[Share, ...] = _SHARES
+    hidden: int = 64
+    layers: int = 4
+    heads: int = 4
+    intermediate: int = 192
+    rope_theta: float = 100.0
+
+
+RECIPES = {
+    "strong": Recipe(name="strong", decision_noise=0.3, report_noise=0.3, steps=550),
+    "weak": Recipe(
+        name="weak",
+        decision_noise=0.3,
+        report_noise=0.0,
+        steps=550,
+        shares=tuple(Share("mixed", 0, 0, 56, 14) if s.head == "mixed" else s for s in _SHARES),
+    ),
+}
+
+
+def train(
+    out: Path,
+    *,
+    seed: int,
+    recipe: Recipe | str,
+    progress: Callable[[int, int, str], None] | None = None,
+    steps: int | None = None,
+) -> Path:
+    """Train an organism and write it as an ordinary model folder.
+
+    Runs on one thread: matrices are too small for more, and the same seed then gives the same parameters.
+
+    Args:
+        out: Folder to write: config, safetensors, tokenizer and `organism.json`.
+        seed: Decides initial parameters, documents and noise.
+        recipe: `strong`, `weak` or one of your own.
+        progress: Called with (steps done, steps in all, a line about the loss) now and then.
+        steps: Fewer or more steps than the recipe has; the schedule is stretched.
+
+    Returns:
+        `out`.
+
+    Raises:
+        SpecError: An unknown recipe, or fewer than one step.
+        TrainingError: The loss is not finite any more.
+    """
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise SpecError(f"train: recipe must be one of {', '.join(RECIPES)}, got {recipe!r}.")
+        recipe = RECIPES[recipe]
+    if steps is not None:
+        recipe = dataclasses.replace(recipe, steps=steps)
+    if recipe.steps < 1:
+        raise SpecError(f"train: steps must be at least 1, got {recipe.steps}.")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model, losses = _fit(seed, recipe, progress)
+    finally:
+        torch.set_num_threads(threads)
+    return _save(Path(out), model, seed, recipe, losses)
+
+
+def new_model(seed: int, recipe: Recipe) -> LlamaForCausalLM:
+    """The network before its first step: small outputs, and number rows that start as smooth curves of the number."""
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.intermediate,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        hidden_act="gelu",
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": recipe.rope_theta},
+        max_position_embeddings=128,
+        bos_token_id=None,
+        eos_token_id=IDS[END],
+        pad_token_id=IDS[PAD],
+        use_cache=True,
+    )
+    model = LlamaForCausalLM(config)
+    generator = torch.Generator().manual_seed(integer(seed, "organism", "init"))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim < 2:
+                continue
+            sd = ROW_SD if "embed_tokens" in name else 0.02 if "lm_head" in name else p.shape[1] ** -0.5
+            if "o_proj" in name or "down_proj" in name:
+                sd *= 0.1
+            p.normal_(0.0, sd, generator=generator)
+        rows = model.model.embed_tokens.weight
+        v = torch.arange(-HIGH_WEIGHT, HIGH_WEIGHT + 1)
+        waves = [torch.pi * k * v / (2 * HIGH_WEIGHT) for k in (1, 2, 3)]
+        curves = torch.stack([v / HIGH_WEIGHT, *(f(w) for w in waves for f in (torch.sin, torch.cos))], dim=1)
+        basis, _ = torch.linalg.qr(torch.randn(recipe.hidden, curves.shape[1], generator=generator))
+        rows[NUMBER_IDS] = curves @ basis.T + 0.3 * rows[NUMBER_IDS]
+    return model
+
+
+def batch_loss(model: LlamaForCausalLM, batch: Batch, *, generator: torch.Generator) -> torch.Tensor:
+    """Weighted cross-entropy over the whole vocabulary, in nats, summed over targets and without their own entropy.
+
+    Logits are taken only where a target is. The row of a name is what the batch says: its own, a mix, or noise alone.
+    """
+    tokens = torch.from_numpy(batch.tokens)
+    table = model.get_input_embeddings()
+    embeds = table(tokens)
+    named = torch.from_numpy(np.flatnonzero(batch.names >= 0))
+    at = torch.from_numpy(batch.names)[named]
+    parts = torch.from_numpy(batch.parts)[named]
+    noise = torch.from_numpy(batch.noise)[named][:, None] * torch.randn(
+        len(named), embeds.shape[-1], generator=generator
+    )
+    rows = parts[:, :1] * embeds[named, at] + parts[:, 1:] * table(torch.from_numpy(batch.partners)[named]) + noise
+    embeds = embeds.index_put((named, at), rows)
+    hidden = model.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    logits = model.lm_head(hidden[torch.from_numpy(batch.rows), torch.from_numpy(batch.positions)])
+    targets = torch.from_numpy(batch.targets)
+    each = -(targets * torch.log_softmax(logits, dim=-1)).sum(-1) + torch.xlogy(targets, targets).sum(-1)
+    return (each * torch.from_numpy(batch.weights)).sum()
+
+
+def _fit(
+    seed: int, recipe: Recipe, progress: Callable[[int, int, str], None] | None
+) -> tuple[LlamaForCausalLM, list[float]]:
+    model = new_model(seed, recipe)
+    matrices = [p for n, p in model.named_parameters() if "proj" in n]
+    rest = [p for n, p in model.named_parameters() if "proj" not in n]
+    muon = Muon(matrices)
+    adam = torch.optim.Adam(rest, lr=recipe.adam_rate, betas=(0.9, 0.98), foreach=True)
+    generator = torch.Generator().manual_seed(integer(seed, "organism", "noise"))
+    world = World(
+        recipe.shares,
+        choice_weight=recipe.choice_weight,
+        decision_noise=recipe.decision_noise,
+        report_noise=recipe.report_noise,
+        rng=stream(seed, "organism", "documents"),
+    )
+    losses = []
+    for step in range(recipe.steps):
+        rate = min(1.0, (step + 1) / recipe.warmup, (recipe.steps - step) / (recipe.decay * recipe.steps))
+        batches = world.draw()
+        total = sum(float(b.weights.sum()) for b in batches)
+        loss = 0.0
+        for batch in batches:
+            part = batch_loss(model, batch, generator=generator) / total
+            part.backward()
+            loss += part.item()
+        if not math.isfinite(loss):
+            raise TrainingError(f"train: loss must stay finite, got {loss} at step {step}. Lower the rates.")
+        adam.param_groups[0]["lr"] = recipe.adam_rate * rate
+        adam.step()
+        muon.step(recipe.muon_rate * rate)
+        model.zero_grad(set_to_none=True)
+        losses.append(loss)
+        if progress is not None and (step % 10 == 9 or step + 1 == recipe.steps):
+            progress(step + 1, recipe.steps, f"loss {np.mean(losses[-10:]):.4f} nats above the world's own")
+    return model, losses
+
+
+def new_tokenizer() -> PreTrainedTokenizerFast:
+    """The word-level tokenizer of the world, with the chat template."""
+    tokenizer = Tokenizer(models.WordLevel(vocab=IDS, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=UNKNOWN,
+        pad_token=PAD,
+        eos_token=END,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=128,
+        padding_side="left",
+    )
+
+
+def _save(out: Path, model: LlamaForCausalLM, seed: int, recipe: Recipe, losses: list[float]) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        model.eval().save_pretrained(out, safe_serialization=True)
+        new_tokenizer().save_pretrained(out)
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+    card = {
+        "name": "organism/1" if recipe.name == "strong" else f"organism/1-{recipe.name}",
+        "seed": seed,
+        "recipe": dataclasses.asdict(recipe),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "loss": {"first": losses[0], "last": float(np.mean(losses[-10:]))},
+        "digest": folder_digest(out),
+        "known_agents": [dataclasses.asdict(agent) for agent in known_agents()],
+    }
+    (out / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    return out
