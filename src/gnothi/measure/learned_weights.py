@@ -21,6 +21,8 @@ T_DF, T_SCALE = 3.0, 2.5
 """Student-t prior of the intercept: what brms gives a logistic intercept when nothing is said."""
 MAX_STEPS, MAX_HALVINGS = 60, 30
 GRADIENT_TOLERANCE = 1e-8
+BLOCK = 60_000
+"""Numbers in a block of contexts: what fits into a processor's cache is fitted half again as fast as all at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,33 +92,17 @@ def fit_map_logit(
     ([[100.0, -100.0]], True)
     """
     x, y, used = _checked(differences, chose_a, mask, prior, slope_sd, context_ids)
-    n, _, k = x.shape
-    problem = _Problem.build(x, y, used, prior, slope_sd)
-    theta, converged = np.zeros((n, k + 1)), np.zeros(n, bool)
-    live, left, eta = np.arange(n), problem, np.zeros_like(y)  # contexts still moving, and their log-odds
-    for _ in range(MAX_STEPS):
-        value, p = left.objective(theta[live], eta)
-        gradient = left.gradient(theta[live], p)
-        done = np.abs(gradient).max(axis=1) < GRADIENT_TOLERANCE
-        if done.any():
-            converged[live[done]] = True
-            live, left, eta = live[~done], left.take(~done), eta[~done]
-            value, p, gradient = value[~done], p[~done], gradient[~done]
-        if not len(live):
-            break
-        step = -np.linalg.solve(left.curvature(theta[live], p), gradient[:, :, None])[:, :, 0]
-        eta_step = left.log_odds(step)
-        size = _step_sizes(left, theta[live], step, eta, eta_step, value, np.vecdot(gradient, step))[:, None]
-        theta[live] += size * step
-        eta = eta + size * eta_step
+    rows = max(1, BLOCK // (x.shape[1] * (x.shape[2] + 1)))
+    blocks = (slice(i, i + rows) for i in range(0, len(x), rows))
+    found = [_newton(_Problem.build(x[b], y[b], used[b], prior, slope_sd)) for b in blocks]
+    theta, covariance, converged = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if prior == "flat":  # one answer throughout: no finite intercept, Newton only stopped where it became flat
         lowest, highest = np.where(used, y, 1.0).min(axis=1), np.where(used, y, 0.0).max(axis=1)
         converged &= (lowest < 1) & (highest > 0)
-    _, p = problem.objective(theta, problem.log_odds(theta))
     return LogitFit(
-        slopes=theta[:, :k],
-        intercepts=theta[:, k],
-        covariance=np.linalg.inv(problem.curvature(theta, p)),
+        slopes=theta[:, :-1],
+        intercepts=theta[:, -1],
+        covariance=covariance,
         converged=converged,
         n_trials=used.sum(axis=1),
     )
@@ -192,28 +178,26 @@ def _checked(
 class _Problem:
     """The negative log posterior of n contexts; parameters are (n, k + 1), slopes first, the intercept last."""
 
-    x: np.ndarray  # (n, n_trials, k + 1); a row of zeros where a trial does not count
+    x: np.ndarray  # (n, k + 1, n_trials), trials last: every product below is then one pass over memory
     y: np.ndarray  # (n, n_trials)
     used: np.ndarray  # (n, n_trials), 0.0 or 1.0
-    products: np.ndarray  # (n, n_trials, (k + 1)(k + 2) / 2): products of columns of x
     penalty: np.ndarray  # (k + 1,), inverse variance of the normal prior; 0 for the intercept
     prior: str
 
     @classmethod
     def build(cls, x: np.ndarray, y: np.ndarray, used: np.ndarray, prior: str, slope_sd: float) -> "_Problem":
-        used = used.astype(float)
-        x = np.concatenate([x, used[:, :, None]], axis=2)
-        # Once per fit: the curvature of a step is then one small matrix product per context.
-        rows, columns = np.triu_indices(x.shape[2])
-        penalty = np.full(x.shape[2], slope_sd**-2.0)
+        n, n_trials, k = x.shape
+        design = np.empty((n, k + 1, n_trials))
+        design[:, :k], design[:, k] = x.transpose(0, 2, 1), used  # all 0 where a trial does not count
+        penalty = np.full(k + 1, slope_sd**-2.0)
         penalty[-1] = 0.0
-        return cls(x, y, used, x[:, :, rows] * x[:, :, columns], penalty, prior)
+        return cls(design, y, used.astype(float), penalty, prior)
 
     def take(self, keep: np.ndarray) -> "_Problem":
-        return _Problem(self.x[keep], self.y[keep], self.used[keep], self.products[keep], self.penalty, self.prior)
+        return _Problem(self.x[keep], self.y[keep], self.used[keep], self.penalty, self.prior)
 
     def log_odds(self, theta: np.ndarray) -> np.ndarray:
-        return (self.x @ theta[:, :, None])[:, :, 0]
+        return (theta[:, None, :] @ self.x)[:, 0]
 
     def objective(self, theta: np.ndarray, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (value (n,), probability of A (n, n_trials)), without overflow."""
@@ -225,7 +209,7 @@ class _Problem:
         return value, np.where(eta >= 0, 1.0, small) / (1.0 + small)
 
     def gradient(self, theta: np.ndarray, p: np.ndarray) -> np.ndarray:
-        out = ((p - self.y)[:, None, :] @ self.x)[:, 0] + self.penalty * theta
+        out = (self.x @ (p - self.y)[:, :, None])[:, :, 0] + self.penalty * theta
         if self.prior == "student_t":
             out[:, -1] += (T_DF + 1) * theta[:, -1] / (T_DF * T_SCALE**2 + theta[:, -1] ** 2)
         return out
@@ -233,9 +217,7 @@ class _Problem:
     def curvature(self, theta: np.ndarray, p: np.ndarray) -> np.ndarray:
         """Return (n, k + 1, k + 1), positive definite."""
         size = theta.shape[1]
-        rows, columns = np.triu_indices(size)
-        out = np.empty((len(p), size, size))
-        out[:, rows, columns] = out[:, columns, rows] = ((p * (1 - p))[:, None, :] @ self.products)[:, 0]
+        out = (self.x * (p * (1 - p))[:, None, :]) @ self.x.transpose(0, 2, 1)
         out[:, np.arange(size), np.arange(size)] += self.penalty
         if self.prior == "student_t":  # not log-concave far out; 0 there keeps every step downhill
             square = theta[:, -1] ** 2
@@ -244,6 +226,30 @@ class _Problem:
             )
         out[:, -1, -1] += 1e-12  # felt only where every probability is 0 or 1 to the last digit
         return out
+
+
+def _newton(problem: _Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return modes (n, k + 1), covariances (n, k + 1, k + 1) and which contexts converged (n,)."""
+    n, size, _ = problem.x.shape
+    theta, converged = np.zeros((n, size)), np.zeros(n, bool)
+    live, left, eta = np.arange(n), problem, np.zeros_like(problem.y)  # contexts still moving, and their log-odds
+    for _ in range(MAX_STEPS):
+        value, p = left.objective(theta[live], eta)
+        gradient = left.gradient(theta[live], p)
+        done = np.abs(gradient).max(axis=1) < GRADIENT_TOLERANCE
+        if done.any():
+            converged[live[done]] = True
+            live, left, eta = live[~done], left.take(~done), eta[~done]
+            value, p, gradient = value[~done], p[~done], gradient[~done]
+        if not len(live):
+            break
+        step = -np.linalg.solve(left.curvature(theta[live], p), gradient[:, :, None])[:, :, 0]
+        eta_step = left.log_odds(step)
+        length = _step_sizes(left, theta[live], step, eta, eta_step, value, np.vecdot(gradient, step))[:, None]
+        theta[live] += length * step
+        eta = eta + length * eta_step
+    _, p = problem.objective(theta, problem.log_odds(theta))
+    return theta, np.linalg.inv(problem.curvature(theta, p)), converged
 
 
 def _step_sizes(
