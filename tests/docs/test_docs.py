@@ -112,6 +112,13 @@ def test_the_three_papers_are_cited_in_both_forms():
         assert number in (ROOT / "docs" / "papers.bib").read_text(encoding="utf-8")
 
 
+def test_every_field_of_a_specification_is_explained():
+    from gnothi.experiments.preferences.spec import PreferencesSpec
+
+    table = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8").split("## The specification")[1].split("\n## ")[0]
+    assert not set(PreferencesSpec.model_fields) - set(re.findall(r"`(\w+)`", table))
+
+
 def test_every_page_is_reached_from_the_index():
     start = ROOT / "docs" / "index.md"
     seen, left = set(), [start]
@@ -123,7 +130,7 @@ def test_every_page_is_reached_from_the_index():
         text = CODE.sub("", page.read_text(encoding="utf-8"))
         left += [(page.parent / m["target"].split("#")[0]).resolve() for m in LINK.finditer(text)]
     lost = [name(p) for p in PAGES if p.is_relative_to(ROOT / "docs") and p not in seen]
-    assert not lost, lost
+    assert not lost, f"link these from docs/index.md: {lost}"
 
 
 def test_a_broken_link_is_found(tmp_path: Path):
