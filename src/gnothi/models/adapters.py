@@ -175,7 +175,7 @@ def target_modules(module: nn.Module, targets: Sequence[str]) -> list[str]:
     """
     out = head(module)
     linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and m is not out]
-    if tuple(targets) == ALL_LINEAR:
+    if tuple(targets) == ALL_LINEAR and linear:
         return linear
     unmatched = [t for t in targets if not any(n == t or n.endswith(f".{t}") for n in linear)]
     if unmatched:
