@@ -44,7 +44,7 @@ def by_scikit_learn(differences: np.ndarray, chose_a: np.ndarray, solver: str, t
 def flops(n_trials: int, n_attributes: int, steps: int = 6) -> int:
     """Return multiply-adds, times two, of the matrix products of a fit with the usual number of Newton steps."""
     k = n_attributes + 1
-    per_trial = 2 * k + 2 * k + k * (k + 1)  # log-odds, gradient, curvature
+    per_trial = 2 * k + 2 * k + k + 2 * k * k  # log-odds, gradient, weighting, curvature
     return N_CONTEXTS * steps * (n_trials * per_trial + 2 * k**3 // 3)
 
 
