@@ -10,13 +10,16 @@ from gnothi.measure.learned_weights import fit_map_logit, scale_weights
 from gnothi.rng import stream
 
 PUBLISHED = Path(
-    os.environ.get("GNOTHI_PUBLISHED", Path(__file__).parents[2].parent / "shared" / "published"), "self-interpretability"
+    os.environ.get("GNOTHI_PUBLISHED", Path(__file__).parents[2].parent / "shared" / "published"),
+    "self-interpretability",
 )
 
 
 def simulated(n_contexts=20, n_trials=50, n_attributes=5, strength=4.0, name="sim"):
     rng = stream(0, "test_learned_weights", name)
-    x = rng.uniform(0, 1, (n_contexts, n_trials, n_attributes)) - rng.uniform(0, 1, (n_contexts, n_trials, n_attributes))
+    x = rng.uniform(0, 1, (n_contexts, n_trials, n_attributes)) - rng.uniform(
+        0, 1, (n_contexts, n_trials, n_attributes)
+    )
     weights = rng.uniform(-1, 1, (n_contexts, n_attributes))
     log_odds = strength * np.einsum("ctk,ck->ct", x, weights) + 0.3
     return x, rng.random((n_contexts, n_trials)) < 1 / (1 + np.exp(-log_odds)), weights
@@ -104,13 +107,13 @@ def test_separable_choices_never_make_it_diverge(scale, slope_sd):
     assert np.isfinite(fit.slopes).all() and np.isfinite(fit.covariance).all() and fit.converged.all()
 
 
-def test_a_perfect_chooser_gives_its_weights_back_at_971_thousandths():
+def test_a_perfect_chooser_gives_its_weights_back_at_97_hundredths():
     rng = stream(0, "perfect")
     weights = scale_weights(rng.uniform(-100, 100, (2000, 5)), maximum=100)
     x = rng.random((2000, 50, 5)) - rng.random((2000, 50, 5))
     fit = fit_map_logit(x, np.einsum("ctk,ck->ct", x, weights) > 0)
     r = np.corrcoef(scale_weights(fit.slopes, maximum=100).ravel(), weights.ravel())[0, 1]
-    assert r == pytest.approx(0.971, abs=0.004)
+    assert r == pytest.approx(0.969, abs=0.003)
 
 
 def test_nothing_comes_back_where_choices_are_coin_flips():

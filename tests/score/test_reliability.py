@@ -18,8 +18,8 @@ def items(n_contexts, n_trials, name):
     return differences, scale_weights(rng.uniform(-1, 1, (n_contexts, 5)), maximum=100), rng
 
 
-# Simulated with uniform items and targets; for paper B's own items the figures are .971, .987 and .995.
-@pytest.mark.parametrize("n_trials, ceiling", [(50, 0.971), (100, 0.987), (200, 0.994)])
+# Uniform items; with paper B's own ranges, rounding and targets (100 agents, 20 draws) the means are the same.
+@pytest.mark.parametrize("n_trials, ceiling", [(50, 0.969), (100, 0.987), (200, 0.995)])
 def test_a_perfect_chooser_gives_back_its_target_up_to_a_ceiling(n_trials, ceiling):
     differences, target, _ = items(800, n_trials, "ceiling")
     assert perfect_chooser(target, differences, fit).value == pytest.approx(ceiling, abs=0.004)
