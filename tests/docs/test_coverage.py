@@ -148,6 +148,21 @@ def test_every_arm_and_every_estimate_is_somewhere_in_the_tables(rows: list[Row]
     assert not set(ESTIMATES) - {name for row in here for name in row.estimates}
 
 
+@pytest.mark.slow
+def test_a_run_gives_what_the_tables_say(rows: list[Row], tmp_path: Path):
+    import gnothi
+
+    table = gnothi.run("preferences", quick=True, engine="inline", progress=False, out=tmp_path / "run").estimates
+    given = set(zip(table["name"], table["arm"], strict=True))
+    wrong = []
+    for row in rows:
+        if row.state != "yes" or not row.estimates or not any(c.startswith("gnothi run") for c in row.commands):
+            continue
+        wrong += [f"{row.item}: {e}" for e in row.estimates if not any((e, a) in given for a in row.arms)]
+        wrong += [f"{row.item}: {a}" for a in row.arms if not any((e, a) in given for e in row.estimates)]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_tables_of_names_are_those_of_the_code(text: str):
     shown = text.split(BEGIN)[1].split(END)[0].strip()
     assert shown == names_tables(), "run: python tests/docs/test_coverage.py"
