@@ -115,7 +115,7 @@ class Recipe:
             raise SpecError(f"Recipe must have a name, a kind and values of the right type, got {error}.") from error
 
 
-_ORGANISM = "measured on organism/1: docs/finetune.md"
+_ORGANISM = "measured on organism/1: docs/organism.md and docs/finetune.md"
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -124,7 +124,7 @@ RECIPES: dict[str, Recipe] = {
             name="organism-rows",
             kind="rows",
             row_lr=0.07,
-            steps=200,
+            steps=150,
             per_group=2,
             betas=(0.9, 0.99),
             decay=0.5,
@@ -159,8 +159,8 @@ RECIPES: dict[str, Recipe] = {
             lr=1e-3,
             rank=8,
             alpha=16.0,
-            steps=140,
-            batch_rows=128,
+            steps=40,
+            batch_rows=96,
             betas=(0.9, 0.99),
             decay=0.5,
             parent="stack",

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gnothi.experiments.preferences.evidence import Evidence, Evidences
+from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidences_of
 from gnothi.experiments.preferences.spec import REPORT_ARMS
 from gnothi.intervals import Kind, missing, over_units, paired, within_unit
 from gnothi.measure.learned_weights import fit_map_logit, scale_weights
@@ -15,6 +15,8 @@ from gnothi.score import agreement, reliability
 from gnothi.score.agreement import Value
 from gnothi.score.names import ARMS
 from gnothi.store import RunFolder
+
+HEADLINE = "agreement.reported_vs_learned"
 
 Statistic = Callable[[Evidence], Value]
 
@@ -90,9 +92,9 @@ UNGATED = ("report.validity", "report.spread", "report.option_drift", "report.po
 
 def score(run: RunFolder) -> list[Estimate]:
     """Score a run from its stored units: a pure function of them."""
-    evidences = Evidences(run)
+    evidences = evidences_of(run)
     by_arm: dict[str, list[Evidence]] = {arm: [] for arm in ARMS}
-    for e in evidences.all():
+    for e in evidences.all:
         by_arm[e.arm].append(e)
     maximum = evidences.bench.behaviour.domain.scale[1]
     statistics = STATISTICS | {
@@ -124,7 +126,7 @@ def score(run: RunFolder) -> list[Estimate]:
 def unit_values(run: RunFolder) -> list[dict[str, Any]]:
     """Each unit's own headline number, for the dots beside an interval."""
     rows = []
-    for e in Evidences(run).all():
+    for e in evidences_of(run).all:
         value = agreement.pooled_r(e.reported, e.learned, e.valid).value
         name = "agreement.reported_vs_learned"
         rows.append({"name": name, "arm": e.arm, "unit": "+".join(e.units), "value": value})
@@ -181,7 +183,7 @@ def _estimate(
             arm=arm,
             kind=kind,
             n_points=points,
-            n_resamples=200,
+            n_resamples=200 if name == HEADLINE else 60,  # they only serve a standard error
             **labels,
         )
     return over_units([v.value for v in values], name=name, arm=arm, kind=kind, n_points=points, **labels)

@@ -4,6 +4,7 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,15 +50,10 @@ class Evidence:
     gate: str | None = None
     """`passed` or `not instilled`, of the unit whose behaviour was instilled."""
 
-    @functools.cached_property
-    def reported(self) -> np.ndarray:
-        """Mean over valid repeats."""
-        return mean_reports(self.repeats, self.repeats_valid)[0]
-
-    @functools.cached_property
-    def valid(self) -> np.ndarray:
-        """(n_contexts, n_attributes) bool: where anything was reported."""
-        return mean_reports(self.repeats, self.repeats_valid)[1]
+    reported: np.ndarray
+    """Mean over valid repeats."""
+    valid: np.ndarray
+    """(n_contexts, n_attributes) bool: where anything was reported."""
 
     def take(self, contexts: Sequence[int]) -> "Evidence":
         """The same for some of the contexts, repeats allowed: what a bootstrap over agents needs."""
@@ -67,6 +63,18 @@ class Evidence:
             if isinstance(value, np.ndarray):
                 fields[name] = value[rows]
         return Evidence(**fields | {"contexts": [self.contexts[i] for i in rows]})
+
+
+def evidences_of(run: RunFolder) -> "Evidences":
+    """The evidence of a run; read once for its estimates, its points and its page."""
+    record = run.path / "run.json"
+    stamp = record.stat().st_mtime_ns if record.exists() else 0
+    return _cached(run.path.resolve(), tuple(run.units()), stamp)
+
+
+@functools.lru_cache(maxsize=1)
+def _cached(path: Path, units: tuple[str, ...], stamp: int) -> "Evidences":
+    return Evidences(RunFolder.open(path))
 
 
 class Evidences:
@@ -89,8 +97,9 @@ class Evidences:
     def learned(self, unit: str, scope: str, contexts: Sequence[Context], column: str = "learned") -> np.ndarray:
         """A column of the learned weights, (n_contexts, n_attributes)."""
         table = self.table(unit, "learned", scope)
-        values = {c: g.sort_values("position")[column].to_numpy() for c, g in table.groupby("context_id")}
-        return np.array([values[c.context_id] for c in contexts], dtype=float)
+        ids, values = table["context_id"].to_numpy(), table[column].to_numpy(dtype=float)
+        first = {c: i for i, c in reversed(list(enumerate(ids)))}  # attributes of a context stand together, in order
+        return np.array([values[first[c.context_id] : first[c.context_id] + c.n_attributes] for c in contexts])
 
     def choices(self, unit: str, scope: str, contexts: Sequence[Context]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Differences, choices of A and mask, lined up by context; see `measure.choices.as_arrays`."""
@@ -144,6 +153,7 @@ class Evidences:
         self, arm: str, seed: int | None, reporter: str, scope: str, contexts: list[Context], **more: Any
     ) -> Evidence:
         repeats, valid, modes = self.reports(reporter, scope, contexts)
+        reported, seen = mean_reports(repeats, valid)
         fields: dict[str, Any] = {
             "fold": np.zeros(len(contexts), int),
             "own": self.learned(reporter, scope, contexts),
@@ -162,6 +172,8 @@ class Evidences:
             repeats=repeats,
             repeats_valid=valid,
             modes=modes,
+            reported=reported,
+            valid=seen,
             **fields,
         )
 
@@ -180,8 +192,12 @@ class Evidences:
         table = self.bench.table(seed)
         return np.array([table[c.context_id] for c in contexts])
 
-    def all(self) -> Iterator[Evidence]:
-        """Every piece of evidence that the stored units allow, arm by arm within each seed."""
+    @functools.cached_property
+    def all(self) -> list[Evidence]:
+        """Every piece of evidence that the stored units allow."""
+        return list(self._all())
+
+    def _all(self) -> Iterator[Evidence]:
         bench, trained, untrained = self.bench, self.bench.trained, self.bench.untrained
         if BASE in self.units:
             yield self._piece(

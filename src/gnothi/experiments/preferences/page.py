@@ -7,7 +7,7 @@ import pandas as pd
 
 from gnothi._version import __version__
 from gnothi.experiments.preferences.estimates import unit_values
-from gnothi.experiments.preferences.evidence import Evidence, Evidences
+from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidences_of
 from gnothi.score.names import ARMS
 from gnothi.store import RunFolder, read_estimates
 from gnothi.writeup.view import RunView
@@ -19,7 +19,7 @@ SHOWN_EXAMPLES = {"tuned-0": (2, 4), "base": (1, 2), "shuffled-0": (0, 2), "intr
 
 def points(run: RunFolder) -> pd.DataFrame:
     """Reported, learned and target weight of each (arm, unit, agent, attribute): what every correlation is over."""
-    return pd.concat([_rows(e) for e in Evidences(run).all()], ignore_index=True)
+    return pd.concat([_rows(e) for e in evidences_of(run).all], ignore_index=True)
 
 
 def _rows(e: Evidence) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def _rows(e: Evidence) -> pd.DataFrame:
 
 def view(run: RunFolder) -> RunView:
     """Fill the page of a finished run from its stored tables."""
-    evidences = Evidences(run)
+    evidences = evidences_of(run)
     spec = evidences.spec
     units = []
     for name, record in evidences.records.items():

@@ -86,16 +86,15 @@ class PreferencesSpec(BaseModel):
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "organism": {
         "domain": "organism",
-        "agents": 40,
-        "untrained_agents": 40,
-        "choices": 250,
-        "fresh": 120,
-        "native_choices": 60,
-        "remeasured": 60,
+        "agents": 32,
+        "untrained_agents": 32,
+        "choices": 200,
+        "fresh": 100,
+        "native_choices": 50,
+        "remeasured": 50,
         "repeats": 1,
         "recipe": "organism-rows",
         "report_recipe": "organism-report",
-        "gate_agreement": 0.75,
     },
     "hf": {
         "domain": "paper",
