@@ -18,6 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from gnothi._version import __version__
 from gnothi.finetune.batches import encode_rows, plan
 from gnothi.finetune.loop import TrainJob, train
 from gnothi.finetune.recipes import Recipe, recipe
@@ -127,7 +128,7 @@ def plain_loop(
             group["lr"] = peak * share(s, len(steps), how.warmup, how.decay)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses, time.perf_counter() - started
 
 
@@ -155,13 +156,13 @@ def _row(name: str, tokens: int, ours: list[float], peer: list[float], **more: o
         "ratio": slow / fast,
         "unit": "tokens/s",
         "repeats_s": {"ours": ours, "peer": peer},
-        "headline": False,
+        "headline": name in ("lora/lora+rows", f"fleet/{FLEET} adapters"),
         **more,
     }
 
 
-def run() -> list[dict[str, object]]:
-    """One row for each kind of tuning, and one for a fleet against its jobs one by one."""
+def run(only: str = "") -> list[dict[str, object]]:
+    """One row for each kind of tuning (`lora`), and one for a fleet against its jobs one by one (`fleet`)."""
     import peft
     import transformers
 
@@ -172,7 +173,7 @@ def run() -> list[dict[str, object]]:
         state = {n: t.clone() for n, t in model.module.state_dict().items()}
         found = []
         with tempfile.TemporaryDirectory() as folder:
-            for name in ("organism-rows", "organism-lora+rows", "organism-full"):
+            for name in ("organism-rows", "organism-lora+rows", "organism-full") if only != "fleet" else ():
                 how = recipe(name, steps=STEPS, per_group=2)
                 start = _start(model, how, Path(folder))
                 ours, peer, peaks, difference, tokens = [], [], [], 0.0, 0
@@ -187,7 +188,7 @@ def run() -> list[dict[str, object]]:
                 flops = flops_a_token(model.module, how) * tokens
                 found.append(
                     _row(
-                        f"training.{how.kind}",
+                        f"lora/{how.kind}",
                         tokens,
                         ours,
                         peer,
@@ -201,8 +202,7 @@ def run() -> list[dict[str, object]]:
                         peak_share=flops / min(ours) / max(peaks),
                     )
                 )
-        found.append(_fleet(model, rows))
-        return found
+        return found if only == "lora" else [*found, _fleet(model, rows)]
     finally:
         torch.set_num_threads(threads)
 
@@ -222,12 +222,12 @@ def _fleet(model: LocalModel, rows: list[TrainRow]) -> dict[str, object]:
         for a, b in zip(one, each, strict=True):
             difference = max(difference, float(np.abs(np.array(a.losses) - b.losses).max()))
     return _row(
-        f"training.fleet of {FLEET}",
+        f"fleet/{FLEET} adapters",
         tokens,
         together,
         apart,
         peer_name="our loop, one job at a time",
-        peer_version="",
+        peer_version=__version__,
         max_abs_diff=difference,
         flops=flops_a_token(model.module, how) * tokens,
     )

@@ -220,6 +220,7 @@ class AdapterStack:
         row_ids: For each adapter its tokens; shorter lists leave the last rows unused.
         full: Changed parameters; only with k = 1.
         index: (batch,) adapter of each example, sorted or not; None means adapter 0 for all.
+        hook_ids: Ids of the hooks that the stack has on a module now.
     """
 
     def __init__(self, k: int = 1):
@@ -231,6 +232,7 @@ class AdapterStack:
         self.index: Tensor | None = None
         self._blocks = False
         self._slots: Tensor | None = None
+        self.hook_ids: set[int] = set()
 
     @classmethod
     def of(cls, adapter: Adapter, device: torch.device | str = "cpu") -> "AdapterStack":
@@ -329,6 +331,13 @@ class AdapterStack:
         """Put the adapters on a module; returns what takes them off again."""
         parts, undo = dict(module.named_modules()), contextlib.ExitStack()
         with contextlib.ExitStack() as guard:
+
+            def hook(part: nn.Module, call: Callable[..., Tensor]) -> None:
+                handle = part.register_forward_hook(call)
+                self.hook_ids.add(handle.id)
+                guard.callback(self.hook_ids.discard, handle.id)
+                guard.callback(handle.remove)
+
             if self.full:
                 assert self.k == 1, "changed parameters cannot be stacked"
                 parameters = dict(module.named_parameters())
@@ -344,15 +353,15 @@ class AdapterStack:
                 assert isinstance(layer, nn.Linear)
                 small = layer.weight.numel() <= MERGED_SIZE and layer.weight.dtype == found[0][0].dtype
                 if small and self.k == 1 and type(layer).forward is nn.Linear.forward:
-                    layer.forward = self._merged(layer, found)
+                    layer.__dict__["forward"] = self._merged(layer, found)
                     guard.callback(layer.__dict__.pop, "forward")
                     continue
-                guard.callback(layer.register_forward_hook(self._lora_hook(found)).remove)
+                hook(layer, self._lora_hook(found))
             if self.rows is not None:
-                guard.callback(embedding(module).register_forward_hook(self._rows_hook).remove)
+                hook(embedding(module), self._rows_hook)
                 out = head(module)
                 if out is not None and is_tied(module):
-                    guard.callback(out.register_forward_hook(self._head_hook).remove)
+                    hook(out, self._head_hook)
             undo = guard.pop_all()
         return undo.close
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gnothi.errors import DataError
-from gnothi.models import local_files, local_sampling
+from gnothi.models import local_files, local_llama, local_sampling
 from gnothi.models.adapter_files import load_adapter
 from gnothi.models.adapters import Adapter, AdapterStack
 from gnothi.models.base import AbstractLanguageModel, Answer, Capabilities, NumberDistribution, Sampling
@@ -203,6 +203,12 @@ class LocalModel(AbstractLanguageModel):
         Returns:
             (batch, keep, d_vocab), in the module's type.
         """
+        module = self.module if module is None else module
+        stack = self._base.on
+        # autocast chooses types inside transformers' modules, so that is left to them
+        plain = mask is None and not torch.is_autocast_enabled(ids.device.type)
+        if plain and local_llama.applies(module, stack.hook_ids if stack is not None else ()):
+            return local_llama.end_logits(module, ids, keep)
         accepts = self._base.accepts
         extra: dict[str, Any] = {"use_cache": False} if "use_cache" in accepts else {}
         if mask is not None:
@@ -211,7 +217,7 @@ class LocalModel(AbstractLanguageModel):
                 extra["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         if "logits_to_keep" in accepts:
             extra["logits_to_keep"] = keep
-        logits = (self.module if module is None else module)(input_ids=ids, **extra).logits
+        logits = module(input_ids=ids, **extra).logits
         return logits[:, -keep:]
 
     def _answer_logprobs(self, sequences: Sequence[tuple[int, ...]], keeps: Sequence[int]) -> Iterator[tuple[int, Any]]:
