@@ -111,8 +111,9 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> Any:
+    text = _read_text(path)
     try:
-        return json.loads(_read_text(path))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SpecError(f"{path} must be JSON, got {error!s:.120}. Check it with any JSON tool.") from error
 

@@ -193,7 +193,8 @@ def interval(weights: Weights | str, reports: Asked | str, *names: str) -> list[
     """95% interval of the correlation by a bootstrap over contexts; None where there is none."""
     if isinstance(weights, str) or isinstance(reports, str):
         return None
-    reported, truth, valid = aligned(weights, reports.mean)
+    known = {c: weights[c] for c in sorted(weights)}  # the draws must not hang on the order of rows
+    reported, truth, valid = aligned(known, reports.mean)
     reported, truth = reported[valid], truth[valid]
     if len(reported) < 3:
         return None
