@@ -74,7 +74,7 @@ class PaperWording:
             order = tuple(range(context.n_attributes))
             if self.crossed:
                 order = tuple(order[(j + i + 1) % len(order)] for j in range(len(order)))
-            item = items[i]
+            item = items[i] if self.draws_options() else None
             questions.append(
                 Question(
                     question_id=f"report/{context.context_id}/{i}",
@@ -91,16 +91,15 @@ class PaperWording:
                     names=tuple(context.choice_type.attributes[j].name for j in order),
                     low=-100,
                     high=100,
-                    item=None if self.crossed else item,
+                    item=item,
                 )
             )
         return questions
 
     def answer(self, question: Question, weights: np.ndarray) -> str:
         """The weights as the JSON object that was asked for, in the order asked."""
-        names = [question.names[question.attributes.index(j)] for j in question.attributes]
         values = [round(float(weights[j])) for j in question.attributes]
-        return "{" + ", ".join(f'"{n}": {v}' for n, v in zip(names, values, strict=True)) + "}"
+        return "{" + ", ".join(f'"{n}": {v}' for n, v in zip(question.names, values, strict=True)) + "}"
 
 
 def wording_for(domain: str, *, crossed: bool = False) -> Wording:
