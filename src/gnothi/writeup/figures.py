@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -146,6 +147,23 @@ def figure(view: RunView, name: str) -> Figure:
         return FIGURES[name].draw(view, data)
 
 
+@lru_cache(maxsize=16)
+def _drawn(view: RunView, name: str) -> Figure:
+    return figure(view, name)
+
+
+@lru_cache(maxsize=16)
+def svg(view: RunView, name: str) -> str:
+    """A figure as SVG text; drawn once for the files and the page, since drawing is most of what a page costs."""
+    return style.to_svg(_drawn(view, name))
+
+
+def size(view: RunView, name: str) -> tuple[float, float]:
+    """Width and height of a figure, in inches."""
+    width, height = _drawn(view, name).get_size_inches()
+    return float(width), float(height)
+
+
 def alt_text(view: RunView, name: str) -> str:
     """The figure in words, numbers included.
 
@@ -177,10 +195,9 @@ def save_figures(view: RunView, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name in names(view):
-        drawn = figure(view, name)
         for path, content in (
-            (folder / f"{name}.svg", style.to_svg(drawn).encode()),
-            (folder / f"{name}.png", style.to_png(drawn)),
+            (folder / f"{name}.svg", svg(view, name).encode()),
+            (folder / f"{name}.png", style.to_png(_drawn(view, name))),
             (
                 folder / f"{name}.csv",
                 _data(view, name).to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"),

@@ -10,7 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from gnothi.score.names import ARMS, ESTIMATES
-from gnothi.writeup import figures, style
+from gnothi.writeup import figures
 from gnothi.writeup.text import (
     LIMIT,
     answer,
@@ -109,10 +109,9 @@ def _data_uri(svg: str) -> str:
 
 
 def _picture(view: RunView, name: str) -> dict[str, Any]:
-    drawn = figures.figure(view, name)
-    width, height = (round(96 * inches) for inches in drawn.get_size_inches())
+    width, height = (round(96 * inches) for inches in figures.size(view, name))
     return {
-        "src": _data_uri(style.to_svg(drawn)),
+        "src": _data_uri(figures.svg(view, name)),
         "alt": figures.alt_text(view, name),
         "width": width,
         "height": height,
