@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-NAMES = {"logit": "logit", "organism": "training"}
-"""What can be measured -> the module that does it. Later ones are listed in docs/coverage.md."""
+NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "logit": ("logit", ()),
+    "lora": ("training", ("lora",)),
+    "fleet": ("training", ("fleet",)),
+}
+"""What can be measured -> the module that does it and what its `run` is given."""
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 FIELDS = [
     "name",
@@ -29,7 +33,8 @@ FIELDS = [
 
 def measure(name: str) -> list[dict[str, Any]]:
     """Run one benchmark; every row has all of `FIELDS`."""
-    rows = importlib.import_module(f"benchmarks.{NAMES[name]}").run()
+    module, arguments = NAMES[name]
+    rows = importlib.import_module(f"benchmarks.{module}").run(*arguments)
     for row in rows:
         missing = [f for f in FIELDS if f not in row]
         if missing:
