@@ -23,9 +23,9 @@ def permuted_within_context(items: Sequence[Item], labels: Sequence[str], *, rng
     where: dict[str, list[int]] = {}
     for i, item in enumerate(items):
         where.setdefault(item.context_id, []).append(i)
-    permuted = list(labels)
+    permuted: list[str] = list(labels)
     for indices in where.values():
-        for i, j in zip(indices, rng.permutation(indices), strict=True):
+        for i, j in zip(indices, rng.permutation(indices).tolist(), strict=True):
             permuted[i] = labels[j]
     return permuted
 
