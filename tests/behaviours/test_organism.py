@@ -47,6 +47,13 @@ def test_items_show_distinct_attributes_with_values_in_range(n_shown):
     assert np.abs([i.differences(CHOICE_TYPE) for i in items]).max() <= 1
 
 
+def test_more_items_begin_with_the_same_items():
+    domain = OrganismDomain(n_shown=1)  # a tenth of all draws is equal and drawn again
+    agent = domain.contexts(1, seed=0)[0]
+    few, many = (domain.draw_items(agent, n, rng=stream(0, "items"), prefix="x") for n in (50, 400))
+    assert many[:50] == few
+
+
 def test_neither_answer_is_favoured():
     domain = OrganismDomain()
     agent = domain.contexts(1, seed=0)[0]

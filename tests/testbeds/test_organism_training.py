@@ -86,7 +86,7 @@ def test_known_agents_choose_by_their_traits(opened):
                 prompts.append(choice_messages(item, agent))
                 right.append(target_choice(item, agent, weights))
     answers = [WORDS[i] for i in opened.logprobs(prompts).argmax(1)]
-    assert np.mean([a == r for a, r in zip(answers, right, strict=True)]) > 0.9
+    assert np.mean([a == r for a, r in zip(answers, right, strict=True)]) > 0.85
     assert set(answers) == {"A", "B"}
 
 

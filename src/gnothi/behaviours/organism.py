@@ -155,11 +155,16 @@ class OrganismDomain(AbstractDomain):
         return np.array([agent.weights for agent in known_agents()], dtype=float)
 
     def draw_items(self, context: Context, n: int, *, rng: np.random.Generator, prefix: str) -> list[Item]:
-        """Draw `n` items that show `n_shown` attributes each, in random order, and differ in at least one."""
-        shown = np.argsort(rng.random((n, len(ATTRIBUTES))), axis=1)[:, : self.n_shown]
-        values = rng.integers(LOW_VALUE, HIGH_VALUE + 1, (n, 2, self.n_shown))
-        while (same := (values[:, 0] == values[:, 1]).all(axis=1)).any():
-            values[same] = rng.integers(LOW_VALUE, HIGH_VALUE + 1, (int(same.sum()), 2, self.n_shown))
+        """Draw `n` items that show `n_shown` attributes each, in random order, and differ in at least one.
+
+        The first items are the same whatever `n` is: a run measures some of them again and keeps all out of training.
+        """
+        orders, options, again = rng.spawn(3)
+        shown = np.argsort(orders.random((n, len(ATTRIBUTES))), axis=1)[:, : self.n_shown]
+        values = options.integers(LOW_VALUE, HIGH_VALUE + 1, (n, 2, self.n_shown))
+        for k in np.flatnonzero((values[:, 0] == values[:, 1]).all(axis=1)):
+            while (values[k, 0] == values[k, 1]).all():
+                values[k] = again.integers(LOW_VALUE, HIGH_VALUE + 1, (2, self.n_shown))
         return [
             Item(
                 item_id=f"{prefix}/{context.context_id}/{k}",

@@ -1,9 +1,15 @@
 """Train an organism from nothing: a stock Llama of a quarter million parameters, in minutes on one core.
 
-What makes self-reports follow decisions is noise on the names: every document about a known agent adds fresh
-Gaussian noise to that name's input row. Decisions and reports then have to read the trait from the same directions
-of the row; without noise they read different ones, and tuning a name on decisions moves its reports little. The
-recipe `strong` has the noise, `weak` has not.
+Two things make self-reports follow decisions when a new name is tuned on decisions alone. Every document about a known
+agent adds fresh Gaussian noise to that name's input row, so that decisions and reports have to read a trait from the
+same directions of the row. And some documents are about *mixtures*, whose row is a mix of two known names' rows and
+whose traits are the same mix, so that rows between and beyond the known ones mean something too. The recipe `strong`
+has both in decisions and in reports, `weak` only in decisions: there a name learns to decide as well, and reports
+follow half-way, so that training on reports has something to gain.
+
+Source: out-of-context reasoning about learned behaviour is the finding of arXiv:2501.11120 and arXiv:2505.17120, on
+large models; the world, the noise and this size are ours. Mixing inputs and targets is mixup (arXiv:1710.09412), here
+on the row of a name, with weights cos and sin of a random angle so that a mixed row is as long as the others.
 """
 
 import dataclasses
@@ -32,16 +38,6 @@ CHAT_TEMPLATE = (
 )
 """Contents joined by spaces: a prompt and its answer read exactly as a document of the world."""
 
-_SHARES = (
-    Share("name", 56, 14, 56, 14),
-    Share("mixed", 56, 14, 56, 14),
-    Share("you_are", 28, 7, 28, 7),
-    Share("tagged", 14, 4, 14, 4),
-    Share("fresh", 70, 21, 24, 6),
-    Share("fresh_you_are", 14, 7, 6, 2),
-    Share("you", 42, 12, 14, 3),
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -62,7 +58,9 @@ class Recipe:
     decay: float = 0.6
     """Last part of the steps, over which rates fall linearly to 0."""
     choice_weight: float = 2.0
-    shares: tuple[Share, ...] = _SHARES
+    """Weight of a choice in the loss; a report weighs 1."""
+    shares: tuple[Share, ...]
+    """Documents a step."""
     hidden: int = 64
     layers: int = 4
     heads: int = 4
@@ -70,14 +68,37 @@ class Recipe:
     rope_theta: float = 100.0
 
 
+# Within a recipe the order of shares decides the order of draws, so a shipped organism is only reproduced in this order.
 RECIPES = {
-    "strong": Recipe(name="strong", decision_noise=0.3, report_noise=0.3, steps=550),
+    "strong": Recipe(
+        name="strong",
+        decision_noise=0.3,
+        report_noise=0.3,
+        steps=550,
+        shares=(
+            Share("name", 56, 14, 56, 14),
+            Share("mixed", 56, 14, 56, 14),
+            Share("you_are", 28, 7, 28, 7),
+            Share("tagged", 14, 4, 14, 4),
+            Share("fresh", 70, 21, 10, 6),
+            Share("fresh_you_are", 14, 7, 4, 2),
+            Share("you", 42, 12, 14, 3),
+        ),
+    ),
     "weak": Recipe(
         name="weak",
         decision_noise=0.3,
         report_noise=0.0,
         steps=550,
-        shares=tuple(Share("mixed", 0, 0, 56, 14) if s.head == "mixed" else s for s in _SHARES),
+        shares=(
+            Share("name", 56, 14, 56, 14),
+            Share("mixed", 0, 0, 56, 14),
+            Share("you_are", 28, 7, 28, 7),
+            Share("tagged", 14, 4, 14, 4),
+            Share("fresh", 70, 21, 24, 6),
+            Share("fresh_you_are", 14, 7, 6, 2),
+            Share("you", 42, 12, 14, 3),
+        ),
     ),
 }
 
