@@ -54,6 +54,14 @@ def test_more_items_begin_with_the_same_items():
     assert many[:50] == few
 
 
+@pytest.mark.parametrize("n_shown", [1, 5])
+def test_the_first_items_are_the_same_whatever_the_number_drawn(n_shown):
+    domain = OrganismDomain(n_shown=n_shown)
+    agent = domain.contexts(1, seed=0)[0]
+    few, many = (domain.draw_items(agent, n, rng=stream(0, "items"), prefix="x") for n in (60, 200))
+    assert many[:60] == few
+
+
 def test_neither_answer_is_favoured():
     domain = OrganismDomain()
     agent = domain.contexts(1, seed=0)[0]
