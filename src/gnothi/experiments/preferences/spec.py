@@ -86,8 +86,9 @@ class PreferencesSpec(BaseModel):
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "organism": {
         "domain": "organism",
-        "agents": 32,
-        "untrained_agents": 32,
+        "agents": 40,
+        "untrained_agents": 40,
+        "n_shown": 3,
         "choices": 200,
         "fresh": 100,
         "native_choices": 50,
