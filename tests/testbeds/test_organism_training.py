@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gnothi.behaviours.base import target_choice, utility_difference
 from gnothi.behaviours.organism import SPARE_NAMES, WORDS, OrganismDomain, context, known_agents
 from gnothi.errors import ModelError, SpecError, StoreError, TrainingError
-from gnothi.models.organism import folder_digest, organism_folder, read_card
+from gnothi.models.organism import organism_folder, read_card
+from gnothi.models.registry import folder_digest
 from gnothi.records import messages_to_json
 from gnothi.render.organism import choice_messages, lottery_messages, report_messages, risk_messages
 from gnothi.rng import stream

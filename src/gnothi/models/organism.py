@@ -3,7 +3,6 @@
 An organism is an ordinary model folder (config, safetensors, tokenizer) plus `organism.json`, its card.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ def organism_folder(name: str) -> Path:
     if name not in _SHIPPED:
         raise ModelError(
             f"organism_folder: name must be one of {', '.join(_SHIPPED)}, got {name!r}. "
-            "`gnothi organism train` makes one of your own; give its folder as hf/<folder>."
+            "`gnothi organism train` makes one of your own; give its folder as organism/<folder>."
         )
     return _FOLDERS / _SHIPPED[name]
 
@@ -56,11 +55,3 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"read_card: {path} must be a JSON file written by organism training, got {type(error).__name__}. "
             "Give the folder of an organism."
         ) from error
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 over what decides an organism's answers: its parameters and its tokenizer with the chat template."""
-    digest = hashlib.sha256()
-    for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
-        digest.update(name.encode() + b"\0" + (Path(folder) / name).read_bytes())
-    return digest.hexdigest()

@@ -10,7 +10,7 @@ from gnothi.store import file_digest
 
 ORGANISMS = ("organism", "organism-weak")
 SCRIPTS = ("oracle", "constant-a", "nonsense")
-_DECIDES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "*.jinja", "organism.json")
+_DECIDES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "*.jinja")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,10 @@ class ModelInfo:
 
 
 def folder_digest(folder: Path) -> str:
-    """sha256 over the names and contents of parameters, configuration, tokenizer and template."""
+    """sha256 over the names and contents of parameters, configuration, tokenizer and template: what decides answers.
+
+    An organism's card is left out, since it states this digest.
+    """
     total = hashlib.sha256()
     for path in sorted({p for pattern in _DECIDES for p in folder.glob(pattern)}):
         total.update(f"{path.name}\0{file_digest(path)}\n".encode())

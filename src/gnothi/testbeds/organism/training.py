@@ -27,7 +27,8 @@ from transformers.utils import logging as transformers_logging
 
 from gnothi.behaviours.organism import END, HIGH_WEIGHT, PAD, UNKNOWN, WORDS, known_agents
 from gnothi.errors import SpecError, TrainingError
-from gnothi.models.organism import CARD, folder_digest
+from gnothi.models.organism import CARD
+from gnothi.models.registry import folder_digest
 from gnothi.rng import integer, stream
 from gnothi.testbeds.organism.muon import Muon
 from gnothi.testbeds.organism.world import IDS, NUMBER_IDS, ROW_SD, Batch, Share, World
