@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from gnothi import pipeline
 from gnothi.errors import StoreError
-from gnothi.store import RunFolder, read_table
+from gnothi.files import read_table
+from gnothi.store import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,109 +6,38 @@ file beside it), and, once finished, `estimates.parquet`, `run.json` and `report
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gnothi.errors import StoreError
+from gnothi.errors import GnothiError, StoreError
+from gnothi.files import (
+    READABLE_VERSIONS,
+    cannot_write,
+    canonical,
+    digest,
+    file_digest,
+    read_table,
+    replacing,
+    to_disk,
+    write_atomically,
+    write_table,
+)
 from gnothi.records import SCHEMA_VERSION, Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-READABLE_VERSIONS = (SCHEMA_VERSION,)
-"""Table versions that this code opens: its own and the one before (there is none yet)."""
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """sha256 (hex) of a JSON-serialisable value.
-
-    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    True
-    """
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Write under a temporary name beside `path`, flush to disk, rename; on failure nothing is left.
-
-    Raises:
-        StoreError: The disk is full or the folder cannot be written.
-    """
-    raw = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(raw)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise cannot_write(path, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> StoreError:
-    """The one message for a full disk, a missing right or a vanished folder."""
-    return StoreError(f"{path} must be writable, got {error.strerror or error}. Free space or choose another --out.")
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None = None) -> None:
-    """Write rows as Parquet with the schema version in its metadata; nested values go in as JSON text columns."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pylist([dict(row) for row in rows])
-    table = table.replace_schema_metadata({"gnothi_schema_version": str(SCHEMA_VERSION), **(metadata or {})})
-    try:
-        pq.write_table(table, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def read_table(path: Path) -> "pd.DataFrame":
-    """Read a table written by `write_table`.
-
-    Raises:
-        StoreError: It is missing, cut off, or of a version that this code does not read.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise StoreError(f"{path} must exist, got no such file. Resume the run to make it again.")
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path} must be a whole Parquet file, got one that cannot be read. {_REDO}") from error
-    version = (table.schema.metadata or {}).get(b"gnothi_schema_version", b"none").decode()
-    if version not in map(str, READABLE_VERSIONS):
-        raise StoreError(
-            f"{path} must be of schema version {', '.join(map(str, READABLE_VERSIONS))}, got {version}. "
-            "Read it with the version of gnothi that wrote it (see run.log)."
-        )
-    return table.to_pandas()
-
-
 _REDO = "Delete that unit's folder and run.json, then resume to make them again."
 _REDO_END = "Delete run.json and resume to make it again."
+_RESTORE = "Put the old one back, or start a new run with the spec you want."
+_OURS = ("spec.json", "run.json", "run.log", "estimates.parquet", "report.html", "figures", "units", ".lock")
+_WAIT = 3.0  # seconds that workers of a killed run get to notice
 
 
 class RunFolder:
@@ -128,25 +57,37 @@ class RunFolder:
             StoreError: `path` is a file, holds something else, or holds a run of another spec.
         """
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise StoreError(f"--out must name a folder, got the file {path}. Choose another name.")
-        if (path / "spec.json").exists():
-            run = cls.open(path)
-            if canonical(run.spec) != canonical(spec):
-                changed = sorted(k for k in {*run.spec, *spec} if run.spec.get(k) != spec.get(k))
-                raise StoreError(
-                    f"--out {path} must be a new folder or hold the same spec, got another spec (it differs in "
-                    f"{', '.join(changed)}). Choose another folder, or `gnothi resume {path}`."
-                )
-            return run
-        if path.is_dir() and any(path.iterdir()):
-            raise StoreError(f"--out must be an empty or new folder, got {path} with other files in it.")
+        spec_digest = digest(spec)
         try:
-            (path / "units").mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_dir():
+                raise StoreError(f"--out must name a folder, got the file {path}. Choose another name.")
+            if (path / "spec.json").exists():
+                run = cls.open(path)
+                if canonical(run.spec) != canonical(spec):
+                    changed = sorted(k for k in {*run.spec, *spec} if run.spec.get(k) != spec.get(k))
+                    raise StoreError(
+                        f"--out {path} must be a new folder or hold the same spec, got another spec (it differs in "
+                        f"{', '.join(changed)}). Choose another folder, or `gnothi resume {path}`."
+                    )
+                (path / "units").mkdir(exist_ok=True)
+                return run
+            existed = path.is_dir()
+            # a process killed right at the start leaves no more than its temporary file
+            if existed and any(not p.match(".spec.json.*.tmp") for p in path.iterdir()):
+                raise StoreError(
+                    f"--out must be an empty or new folder, got {path} with other files in it. Choose another name."
+                )
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(path, error) from error
-        record = {"schema_version": SCHEMA_VERSION, "spec": dict(spec), "spec_digest": digest(spec)}
-        write_atomically(path / "spec.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            raise error if isinstance(error, GnothiError) else cannot_write(path, error) from error
+        record = {"schema_version": SCHEMA_VERSION, "spec": dict(spec), "spec_digest": spec_digest}
+        try:
+            write_atomically(path / "spec.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            (path / "units").mkdir(exist_ok=True)
+        except OSError as error:
+            if not existed:
+                shutil.rmtree(path, ignore_errors=True)
+            raise error if isinstance(error, GnothiError) else cannot_write(path, error) from error
         return cls(path, spec)
 
     @classmethod
@@ -157,8 +98,13 @@ class RunFolder:
             StoreError: No such folder, no run in it, or a spec that was edited by hand.
         """
         path = Path(path)
-        if not path.is_dir():
-            raise StoreError(f"RUN must be a run folder, got {path}, which does not exist. `gnothi list` shows runs.")
+        if not os.path.isdir(path):
+            found = "is a file" if os.path.exists(path) else "does not exist"
+            raise StoreError(f"RUN must be a run folder, got {path}, which {found}. `gnothi list` shows runs.")
+        if links := [name for name in _OURS if (path / name).is_symlink()]:
+            raise StoreError(
+                f"{path / links[0]} must be a file or folder of the run itself, got a link. Put what it leads to there."
+            )
         try:
             record = json.loads((path / "spec.json").read_text(encoding="utf-8"))
             spec, stated, version = record["spec"], record["spec_digest"], record["schema_version"]
@@ -167,39 +113,54 @@ class RunFolder:
                 f"RUN must be a run folder, got {path} without spec.json. `gnothi list` shows runs."
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path / 'spec.json'} must be a run's spec, got one that does not parse.") from error
-        if version not in READABLE_VERSIONS:
-            raise StoreError(f"{path / 'spec.json'} must be of schema version {SCHEMA_VERSION}, got {version}.")
-        if digest(spec) != stated:
             raise StoreError(
-                f"{path / 'spec.json'} must be as it was written, got one edited by hand. "
-                "Start a new run with the spec you want."
+                f"{path / 'spec.json'} must be a run's spec, got one that does not parse. {_RESTORE}"
+            ) from error
+        if version not in READABLE_VERSIONS:
+            raise StoreError(
+                f"{path / 'spec.json'} must be of schema version {SCHEMA_VERSION}, got {version!r}. "
+                "Read it with the version of gnothi that wrote it (see run.log)."
             )
+        if digest(spec) != stated:
+            raise StoreError(f"{path / 'spec.json'} must be as it was written, got one edited by hand. {_RESTORE}")
         return cls(path, spec)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for writing; a second process is refused. The system lets go of it if this process dies."""
+    def lock(self) -> Iterator[int]:
+        """Hold the run for writing; a second process is refused. The system lets go of it if this process dies.
+
+        Yields:
+            The lock's file descriptor. Whoever inherits it holds the lock too: workers do, so that a run whose parent
+            was killed is free only when none of them writes any more.
+        """
+        path = self.path / ".lock"
         try:
-            handle = (self.path / ".lock").open("w")
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
-            raise cannot_write(self.path / ".lock", error) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(
-                    f"{self.path} must be written by one process at a time, got a run already under way there. "
-                    "Wait for it to end or stop it."
-                ) from None
-            yield
+            raise cannot_write(path, error) from error
+        try:
+            until = time.monotonic() + _WAIT
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise StoreError(
+                            f"{self.path} must be written by one process at a time, got a run already under way there. "
+                            "Wait for it to end or stop it."
+                        ) from None
+                    time.sleep(0.05)
+            yield handle
+        finally:
+            os.close(handle)
 
     # -- units -----------------------------------------------------------------------------------------------------
 
     def unit_path(self, unit: str) -> Path:
         """Folder of a unit, whole or not yet there. Unit names are made by us, so they cannot leave the folder."""
         if not unit or "/" in unit or unit.startswith("."):
-            raise StoreError(f"A unit's name must be a plain word, got {unit!r}.")
+            raise StoreError(f"a unit's name must be a plain word, got {unit!r}. {_REDO_END}")
         return self.path / "units" / unit
 
     def units(self) -> list[str]:
@@ -248,10 +209,15 @@ class RunFolder:
             }
             record["self_digest"] = digest(record)
             write_atomically(temporary / "unit.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            for path in (*files, *(p for p in temporary.rglob("*") if p.is_dir()), temporary):
+                to_disk(path)
             temporary.chmod(0o755)
             temporary.replace(final)
-        except OSError as error:
-            if isinstance(error, StoreError):
+            to_disk(final.parent)
+        except Exception as error:
+            # safetensors says `I/O error` with a class of its own, no OSError; the store does not import it
+            full = isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+            if isinstance(error, GnothiError) or not full:
                 raise
             raise cannot_write(final, error) from error
         finally:
@@ -266,9 +232,9 @@ class RunFolder:
         """
         folder = self.unit_path(unit)
         try:
-            record = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
+            record = dict(json.loads((folder / "unit.json").read_text(encoding="utf-8")))
             stated = record.pop("self_digest")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{folder / 'unit.json'} must be a unit's record, got none that parses. {_REDO}"
             ) from error
@@ -304,11 +270,11 @@ class RunFolder:
                 )
             seen.add((estimate.name, estimate.arm))
         path = self.path / "estimates.parquet"
-        temporary = path.with_name(f".estimates.{os.getpid()}.tmp")
-        write_table(temporary, [e.to_json() for e in estimates])
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            write_table(temporary, [e.to_json() for e in estimates])
         units = {unit: file_digest(self.unit_path(unit) / "unit.json") for unit in self.units()}
         done = {"schema_version": SCHEMA_VERSION, "estimates": file_digest(path), "units": units, **record}
+        done["self_digest"] = digest(done)
         write_atomically(self.path / "run.json", json.dumps(done, indent=1, ensure_ascii=False) + "\n")
 
     @property
@@ -326,21 +292,30 @@ class RunFolder:
             raise StoreError(
                 f"{self.path} must be a finished run, got one with work left. `gnothi resume {self.path}`."
             )
+        record = self.path / "run.json"
         try:
-            done = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            stated, units = done["estimates"], done["units"]
-        except (OSError, ValueError, KeyError) as error:
-            raise StoreError(
-                f"{self.path / 'run.json'} must be a run's closing record, got none that parses."
-            ) from error
+            done = dict(json.loads(record.read_text(encoding="utf-8")))
+            stated = done.pop("self_digest")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{record} must be a run's closing record, got none that parses. {_REDO_END}") from error
+        if digest(done) != stated:
+            raise StoreError(f"{record} must be as it was written, got one edited by hand. {_REDO_END}")
         table = self.path / "estimates.parquet"
-        if not table.is_file() or file_digest(table) != stated:
-            raise StoreError(f"{table} must be as it was written, got an altered file. {_REDO_END}")
-        for unit, expected in units.items():
-            record = self.unit_path(unit) / "unit.json"
-            if not record.is_file() or file_digest(record) != expected:
-                raise StoreError(f"{record} must be as it was written, got an altered or missing file. {_REDO}")
+        if not table.is_file() or file_digest(table) != done["estimates"]:
+            found = "an altered file" if table.is_file() else "no such file"
+            raise StoreError(f"{table} must be as it was written, got {found}. {_REDO_END}")
+        for unit, expected in done["units"].items():
+            folder = self.unit_path(unit)
+            if not folder.is_dir():
+                raise StoreError(f"{folder} must be there, since the numbers rest on it, got no such unit. {_REDO_END}")
             self.read_unit(unit)
+            if file_digest(folder / "unit.json") != expected:
+                raise StoreError(f"{folder / 'unit.json'} must be as it was written, got another record. {_REDO}")
+        if more := [u for u in self.units() if u not in done["units"] and not done.get("failed")]:
+            raise StoreError(
+                f"{self.unit_path(more[0])} must be one of the units that the numbers rest on, got one put there later. "
+                "Take it out."
+            )
         return done
 
     def estimates(self) -> list[Estimate]:

@@ -15,7 +15,7 @@ SRC = ROOT / "src" / "gnothi"
 LAYERS = (  # lowest first; the modules of one line do not import each other, unless FLOOR says so
     ("_version", "errors"),
     ("records",),
-    ("rng", "intervals", "store", "executor"),
+    ("rng", "intervals", "files", "store", "executor"),
     ("worker",),
     ("behaviours",),
     ("render",),
@@ -32,7 +32,7 @@ LAYERS = (  # lowest first; the modules of one line do not import each other, un
     ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-FLOOR = {"rng", "intervals", "store", "executor"}
+FLOOR = {"rng", "intervals", "files", "store", "executor"}
 STAGES = {"data", "finetune", "measure", "elicit", "score"}
 TENSORS = ("finetune/", "mechanisms/", "testbeds/", "models/local", "models/adapter", "models/organism")
 TENSOR_LIBRARIES = {"torch", "transformers", "peft", "accelerate"}

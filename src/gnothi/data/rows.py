@@ -8,9 +8,9 @@ import numpy as np
 
 from gnothi.behaviours.base import target_choice
 from gnothi.errors import DataError
+from gnothi.files import write_atomically
 from gnothi.records import Context, Item, TrainRow, messages_to_json
 from gnothi.render.base import Question, Wording
-from gnothi.store import write_atomically
 
 
 def labels_for(items: Sequence[Item], contexts: Mapping[str, Context], weights: Mapping[str, np.ndarray]) -> list[str]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnothi.errors import ModelError, SpecError
+from gnothi.files import file_digest
 from gnothi.models.organism import organism_folder
-from gnothi.store import file_digest
 
 ORGANISMS = ("organism", "organism-weak")
 SCRIPTS = ("oracle", "constant-a", "nonsense")
@@ -53,7 +53,9 @@ def resolve(name: str) -> ModelInfo:
     if kind == "organism" and rest:
         folder = _model_folder(name, Path(rest))
         if not (folder / "organism.json").is_file():
-            raise ModelError(f"--model {name} must be an organism's folder, got one without organism.json. Use hf/{rest}.")
+            raise ModelError(
+                f"--model {name} must be an organism's folder, got one without organism.json. Use hf/{rest}."
+            )
         return ModelInfo(name=name, family="organism", digest=folder_digest(folder), folder=folder)
     if kind == "hf" and rest:
         folder = _model_folder(name, Path(rest))

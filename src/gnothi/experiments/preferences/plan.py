@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from gnothi._version import __version__
 from gnothi.executor import Job
 from gnothi.experiments.preferences.spec import REPORT_ARMS, PreferencesSpec
+from gnothi.files import digest
 from gnothi.records import SCHEMA_VERSION
-from gnothi.store import digest
 
 BASE = "base"
 """The unit of the model as it came: nothing is trained, everybody is asked about."""
