@@ -21,7 +21,8 @@ from gnothi.errors import GnothiError, SpecError, StoreError
 from gnothi.executor import Failure, Report, execute
 from gnothi.experiments import EXPERIMENTS
 from gnothi.experiments.base import Experiment, PlannedJob
-from gnothi.store import RunFolder, write_atomically
+from gnothi.files import write_atomically
+from gnothi.store import RunFolder
 
 log = logging.getLogger("gnothi")
 
