@@ -4,12 +4,13 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gnothi.behaviours.base import AbstractBehaviour, AbstractDomain, target_choice
-from gnothi.behaviours.nonsense import nonsense_choice_type
+from gnothi.behaviours.nonsense import nonsense_choice_types
 from gnothi.behaviours.organism import OrganismDomain
 from gnothi.behaviours.paper import PaperDomain
 from gnothi.errors import SpecError
@@ -36,12 +37,10 @@ class NonsenseDomain(AbstractDomain):
         self.inner, self.name = inner, inner.name
 
     def contexts(self, n: int, *, skip: int = 0, seed: int) -> list[Context]:
-        """The inner contexts with renamed choice types; agents keep their names."""
-        renamed = []
-        for c in self.inner.contexts(n, skip=skip, seed=seed):
-            kind = nonsense_choice_type(c.choice_type, rng=stream(seed, "nonsense", c.context_id))
-            renamed.append(Context(context_id=c.context_id, agent=c.agent, choice_type=kind))
-        return renamed
+        """The inner contexts with renamed choice types, no word in two of them; agents keep their names."""
+        inner = self.inner.contexts(skip + n, seed=seed)
+        kinds = nonsense_choice_types([c.choice_type for c in inner], rng=stream(seed, "nonsense"))
+        return [replace(c, choice_type=kind) for c, kind in zip(inner[skip:], kinds[skip:], strict=True)]
 
     def draw_items(self, context: Context, n: int, *, rng: np.random.Generator, prefix: str) -> list[Item]:
         """As the inner domain: ranges are kept."""
@@ -133,7 +132,7 @@ def load_behaviour(path: str, domain: AbstractDomain) -> AbstractBehaviour:
     where, _, name = path.partition(":")
     try:
         if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+            spec = importlib.util.spec_from_file_location(f"gnothi_own_{Path(where).stem}", where)
             if spec is None or spec.loader is None:
                 raise ImportError(where)
             module = importlib.util.module_from_spec(spec)
@@ -142,9 +141,9 @@ def load_behaviour(path: str, domain: AbstractDomain) -> AbstractBehaviour:
         else:
             module = importlib.import_module(where)
         found = getattr(module, name)
-    except (ImportError, AttributeError, OSError, ValueError) as error:
+    except Exception as error:  # whatever somebody else's code raises
         raise SpecError(
-            f"--behaviour must be preferences, module:Class or file.py:Class, got {path!r} ({error}). "
+            f"--behaviour must be preferences, module:Class or file.py:Class, got {path!r} ({type(error).__name__}: {error}). "
             "Put the class into a file and name it."
         ) from error
     if not (isinstance(found, type) and issubclass(found, AbstractBehaviour)):

@@ -12,6 +12,9 @@ from gnothi.records import Messages
 Script = Callable[[Messages], str]
 """Says, for a prompt, the whole answer."""
 
+UNASKED = 1e-6
+"""Probability of each option where the scripted answer is none of them."""
+
 
 class ScriptedModel(AbstractLanguageModel):
     """Answers what its script says, with probability `certainty`; the rest goes to nothing that was asked about."""
@@ -38,11 +41,9 @@ class ScriptedModel(AbstractLanguageModel):
         found = []
         for prompt, texts in zip(prompts, options, strict=True):
             answer = self.script(prompt).strip()
-            low = (1 - self.certainty) / max(1, len(texts) - 1)
-            p = [self.certainty if t.strip() == answer else low for t in texts]
-            found.append(
-                np.log(np.maximum(p, 1e-12) if answer in [t.strip() for t in texts] else np.full(len(p), 1e-6))
-            )
+            said = np.array([t.strip() == answer for t in texts])
+            rest = (1 - self.certainty) / max(1, len(texts) - 1) if said.any() else UNASKED
+            found.append(np.log(np.maximum(np.where(said, self.certainty, rest), 1e-12)))
         return found
 
     def number_distribution(self, prompts: Sequence[Messages], low: int, high: int) -> list[NumberDistribution]:

@@ -1,5 +1,6 @@
 """The wordings there are, one for each domain, behind the one interface that stages use."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -72,8 +73,8 @@ class PaperWording:
         questions = []
         for i in range(k):
             order = tuple(range(context.n_attributes))
-            if self.crossed:
-                order = tuple(order[(j + i + 1) % len(order)] for j in range(len(order)))
+            if self.crossed:  # backwards from another place each time: never the order that decisions show
+                order = tuple((i - j) % len(order) for j in order)
             item = items[i] if self.draws_options() else None
             questions.append(
                 Question(
@@ -99,7 +100,7 @@ class PaperWording:
     def answer(self, question: Question, weights: np.ndarray) -> str:
         """The weights as the JSON object that was asked for, in the order asked."""
         values = [round(float(weights[j])) for j in question.attributes]
-        return "{" + ", ".join(f'"{n}": {v}' for n, v in zip(question.names, values, strict=True)) + "}"
+        return json.dumps(dict(zip(question.names, values, strict=True)), ensure_ascii=False)
 
 
 def wording_for(domain: str, *, crossed: bool = False) -> Wording:

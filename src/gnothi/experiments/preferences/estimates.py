@@ -1,14 +1,16 @@
 """All numbers of a `preferences` run: every statistic of every arm, over units, with its controls beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
+from gnothi.experiments.preferences.bench import Bench
 from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidences_of
 from gnothi.experiments.preferences.spec import REPORT_ARMS
+from gnothi.experiments.preferences.weights import learn
 from gnothi.intervals import Kind, missing, over_units, paired, within_unit
-from gnothi.measure.learned_weights import fit_map_logit, scale_weights
 from gnothi.records import Estimate
 from gnothi.rng import stream
 from gnothi.score import agreement, reliability
@@ -36,14 +38,42 @@ def _no(reason: str) -> Value:
     return Value(None, 0, 0, reason)
 
 
+def _against(e: Evidence, weights: np.ndarray) -> np.ndarray:
+    """Points with a report and a weight to hold it against; a context that taught none has no weights."""
+    return e.valid & np.isfinite(weights)
+
+
+def _pooled(e: Evidence, reported: np.ndarray, weights: np.ndarray) -> Value:
+    valid = _against(e, weights)
+    if e.valid.any() and not valid.any():
+        return Value(None, 0, valid.size, "no weights were learned from any agent's choices")
+    return agreement.pooled_r(reported, weights, valid)
+
+
+def _headline(e: Evidence) -> Value:
+    return _pooled(e, e.reported, e.learned)
+
+
 def _target_r(e: Evidence) -> Value:
-    return _no("this arm has no target") if e.target is None else agreement.pooled_r(e.reported, e.target, e.valid)
+    return _no("this arm has no target") if e.target is None else _pooled(e, e.reported, e.target)
 
 
 def _learned_vs_target(e: Evidence) -> Value:
     if e.target is None or e.arm in ("shuffled", "ceiling"):
         return _no("no weights were instilled in this arm")
-    return agreement.pooled_r(e.learned, e.target, sides=("learned weights", "target weights"))
+    return _both_learned(e.learned, e.target, ("learned weights", "target weights"))
+
+
+def _both_learned(x: np.ndarray, y: np.ndarray, sides: tuple[str, str]) -> Value:
+    return agreement.pooled_r(x, y, np.isfinite(x) & np.isfinite(y), sides=sides)
+
+
+def _slope(e: Evidence) -> Value:
+    rows = np.isfinite(e.learned).all(axis=1)
+    if not rows.any():
+        return _pooled(e, e.reported, e.learned)
+    found = agreement.slope(e.reported[rows], e.learned[rows], e.valid[rows], folds=e.fold[rows])
+    return replace(found, n_missing=found.n_missing + int((~rows).sum()) * e.learned.shape[1])
 
 
 def _predicted(e: Evidence) -> Value:
@@ -53,7 +83,7 @@ def _predicted(e: Evidence) -> Value:
 
 
 def _single(e: Evidence) -> Value:
-    return agreement.single_report_r(e.repeats, e.learned, e.repeats_valid)
+    return agreement.single_report_r(e.repeats, e.learned, e.repeats_valid & np.isfinite(e.learned)[:, None, :])
 
 
 def _drift(e: Evidence) -> Value:
@@ -62,27 +92,40 @@ def _drift(e: Evidence) -> Value:
     return agreement.option_drift(e.repeats, e.repeats_valid)
 
 
+def _position(e: Evidence) -> Value:
+    rows = (-1, e.repeats.shape[2])
+    places = e.places.reshape(rows)
+    return agreement.attribute_position(e.repeats.reshape(rows), e.repeats_valid.reshape(rows), positions=places)
+
+
 def _remeasured(e: Evidence) -> Value:
-    if not np.isfinite(e.own).all():
-        return _no("the reporting checkpoint was not measured again")
-    return agreement.pooled_r(e.reported, e.own, e.valid)
+    return _pooled(e, e.reported, e.own)
 
 
 STATISTICS: dict[str, tuple[Kind, Statistic]] = {
-    "agreement.reported_vs_learned": ("correlation", lambda e: agreement.pooled_r(e.reported, e.learned, e.valid)),
+    "agreement.reported_vs_learned": ("correlation", _headline),
     "agreement.reported_vs_target": ("correlation", _target_r),
-    "agreement.slope": ("mean", lambda e: agreement.slope(e.reported, e.learned, e.valid, folds=e.fold)),
-    "agreement.within_context_r": ("mean", lambda e: agreement.within_context_r(e.reported, e.learned, e.valid)),
-    "agreement.sign_match": ("share", lambda e: agreement.sign_match(e.reported, e.learned, e.valid)),
-    "agreement.top_attribute_match": ("share", lambda e: agreement.top_attribute_match(e.reported, e.learned, e.valid)),
+    "agreement.slope": ("mean", _slope),
+    "agreement.within_context_r": (
+        "mean",
+        lambda e: agreement.within_context_r(e.reported, e.learned, _against(e, e.learned)),
+    ),
+    "agreement.sign_match": ("share", lambda e: agreement.sign_match(e.reported, e.learned, _against(e, e.learned))),
+    "agreement.top_attribute_match": (
+        "share",
+        lambda e: agreement.top_attribute_match(e.reported, e.learned, _against(e, e.learned)),
+    ),
     "agreement.choices_predicted": ("share", _predicted),
-    "agreement.absolute_r": ("correlation", lambda e: agreement.absolute_r(e.reported, e.learned, e.valid)),
+    "agreement.absolute_r": (
+        "correlation",
+        lambda e: agreement.absolute_r(e.reported, e.learned, _against(e, e.learned)),
+    ),
     "agreement.single_report_r": ("correlation", _single),
-    "agreement.mode_vs_learned": ("correlation", lambda e: agreement.pooled_r(e.modes, e.learned, e.valid)),
+    "agreement.mode_vs_learned": ("correlation", lambda e: _pooled(e, e.modes, e.learned)),
     "report.validity": ("share", lambda e: agreement.validity(e.repeats_valid)),
     "report.spread": ("mean", lambda e: agreement.spread(e.reported, e.valid)),
     "report.option_drift": ("mean", _drift),
-    "report.position": ("mean", lambda e: agreement.attribute_position(e.reported, e.valid)),
+    "report.position": ("mean", _position),
 }
 """Statistics of every arm; those of single arms are added in `score`."""
 
@@ -97,15 +140,15 @@ def score(run: RunFolder) -> list[Estimate]:
     for e in evidences.all:
         by_arm[e.arm].append(e)
     maximum = evidences.bench.behaviour.domain.scale[1]
-    statistics = STATISTICS | {
+    extra: dict[str, tuple[Kind, Statistic]] = {
         "agreement.without_extremes": (
             "correlation",
-            lambda e: agreement.without_extremes(e.reported, e.learned, e.valid, maximum=maximum),
+            lambda e: agreement.without_extremes(e.reported, e.learned, _against(e, e.learned), maximum=maximum),
         )
     }
     found: list[Estimate] = []
     for arm, pieces in by_arm.items():
-        for name, (kind, statistic) in statistics.items():
+        for name, (kind, statistic) in (STATISTICS | extra).items():
             found.append(_estimate(name, arm, kind, statistic, pieces, evidences))
     found += [
         _only("agreement.learned_vs_target", "tuned", "correlation", _learned_vs_target, by_arm, evidences, gated=False)
@@ -127,7 +170,7 @@ def unit_values(run: RunFolder) -> list[dict[str, Any]]:
     """Each unit's own headline number, for the dots beside an interval."""
     rows = []
     for e in evidences_of(run).all:
-        value = agreement.pooled_r(e.reported, e.learned, e.valid).value
+        value = _headline(e).value
         name = "agreement.reported_vs_learned"
         rows.append({"name": name, "arm": e.arm, "unit": "+".join(e.units), "value": value})
     return rows
@@ -164,8 +207,7 @@ def _estimate(
     gate = _gate(pieces)
     kept = [e for e in pieces if not (needs and e.gate == "not instilled")]
     if not kept:
-        reason = f"not instilled in any of {len(pieces)} units, so self-reports are not interpreted"
-        return missing(name, arm, reason, against=against, gate=gate)
+        return missing(name, arm, _not_instilled(len(pieces)), against=against, gate=gate)
     values = [statistic(e) for e in kept]
     points, lost = sum(v.n_points for v in values), sum(v.n_missing for v in values)
     usable = [v for v in values if v.value is not None]
@@ -189,6 +231,10 @@ def _estimate(
     return over_units([v.value for v in values], name=name, arm=arm, kind=kind, n_points=points, **labels)
 
 
+def _not_instilled(n: int) -> str:
+    return f"not instilled in any of {n} units, so self-reports are not interpreted"
+
+
 def _gate(pieces: list[Evidence]) -> str | None:
     gates = [e.gate for e in pieces if e.gate is not None]
     if not gates:
@@ -204,37 +250,52 @@ def _why_absent(arm: str, evidences: Evidences) -> str:
         return "only an organism has agents known from pretraining"
     if arm == "untrained_agent" and spec.untrained_agents > spec.agents:
         return "needs as many trained agents as untrained ones to pair them"
+    if reasons := {str(r["skipped"]) for r in evidences.skipped.values() if r["arm"] == arm}:
+        return "; ".join(sorted(reasons))
     if not spec.report_training and (arm in REPORT_ARMS or arm == "native_introspection"):
         return "report training was left out"
     return "no unit of this arm was finished"
 
 
 def _shift(e: Evidence) -> Value:
-    if not np.isfinite(e.own).all():
-        return _no("the reporting checkpoint was not measured again")
-    return agreement.pooled_r(e.own, e.learned, sides=("weights learned after", "weights learned before"))
-
-
-def _r(e: Evidence | None) -> float | None:
-    if e is None or e.gate == "not instilled":
-        return None
-    return agreement.pooled_r(e.reported, e.learned, e.valid).value
+    return _both_learned(e.own, e.learned, ("weights learned after", "weights learned before"))
 
 
 def _gains(by_arm: dict[str, list[Evidence]]) -> list[Estimate]:
     """Report training against its parent and against its controls, unit by unit on the same held-out agents."""
     found = []
-    seeds = sorted({e.seed for e in by_arm["tuned"] if e.seed is not None})
-    value = {(arm, e.seed): _r(e) for arm, pieces in by_arm.items() for e in pieces}
-    points = {arm: sum(int(e.valid.sum()) for e in pieces) for arm, pieces in by_arm.items()}
 
     def difference(name: str, label: str, first: str, second: str) -> None:
-        against = f"`{second}` on the same agents, unit by unit"
-        if not by_arm[first] or not by_arm[second]:
-            found.append(missing(name, label, f"`{first}` or `{second}` was not run", against=against))
+        labels: dict[str, Any] = {
+            "against": f"`{second}` on the same agents, unit by unit",
+            "gate": _gate(by_arm[first]) if label in NEEDS_INSTILLING else None,
+        }
+        seconds = {e.seed: e for e in by_arm[second]}
+        pairs = [(e, seconds[e.seed]) for e in by_arm[first] if e.seed in seconds]
+        if not pairs:
+            found.append(missing(name, label, f"`{first}` or `{second}` was not run", **labels))
             return
-        a, b = ([value.get((arm, s)) for s in seeds] for arm in (first, second))
-        found.append(paired(a, b, name=name, arm=label, n_points=points[first], against=against))
+        kept = [(a, b) for a, b in pairs if label not in NEEDS_INSTILLING or a.gate != "not instilled"]
+        if not kept:
+            found.append(missing(name, label, _not_instilled(len(pairs)), **labels))
+            return
+        values = [_same_points(a, b) for a, b in kept]
+        if all(a.value is None or b.value is None for a, b in values):
+            reason = next((v.reason for pair in values for v in pair if v.value is None), None)
+            found.append(missing(name, label, reason or "undefined", **labels))
+            return
+        usable = [a for a, b in values if a.value is not None and b.value is not None]
+        found.append(
+            paired(
+                [a.value for a, _ in values],
+                [b.value for _, b in values],
+                name=name,
+                arm=label,
+                n_points=sum(v.n_points for v in usable),
+                n_missing=sum(a.n_missing for a, _ in values),
+                **labels,
+            )
+        )
 
     for arm in REPORT_ARMS:
         difference("agreement.gain", arm, arm, "tuned")
@@ -242,6 +303,15 @@ def _gains(by_arm: dict[str, list[Evidence]]) -> list[Estimate]:
     for control in CONTROLS:
         difference("agreement.gain_over_control", control, "introspection", control)
     return found
+
+
+def _same_points(first: Evidence, second: Evidence) -> tuple[Value, Value]:
+    """The headline of two arms over the points that both have reported on: a gain in validity is no gain in r."""
+    row = {c.context_id: i for i, c in enumerate(second.contexts)}
+    second = second.take([row[c.context_id] for c in first.contexts])
+    valid = _against(first, first.learned) & _against(second, second.learned)
+    a, b = (agreement.pooled_r(e.reported, e.learned, valid) for e in (first, second))
+    return a, b
 
 
 def _behaviour(evidences: Evidences) -> list[Estimate]:
@@ -273,8 +343,10 @@ def _reliability(evidences: Evidences, maximum: int) -> list[Estimate]:
     for arm, scope, contexts in (("tuned", "trained", bench.trained), ("native", "untrained", bench.untrained)):
         units = [f"tuned-{i}" for i in range(evidences.spec.seeds) if f"tuned-{i}" in evidences.units]
         halves = [
-            reliability.split_half(
-                evidences.learned(u, scope, contexts, "odd"), evidences.learned(u, scope, contexts, "even")
+            _both_learned(
+                evidences.learned(u, scope, contexts, "odd"),
+                evidences.learned(u, scope, contexts, "even"),
+                ("weights from odd trials", "weights from even trials"),
             )
             for u in units
         ]
@@ -288,28 +360,28 @@ def _reliability(evidences: Evidences, maximum: int) -> list[Estimate]:
                 continue
             points = sum(v.n_points for v in values)
             found.append(over_units([v.value for v in values], name=name, arm=arm, kind="correlation", n_points=points))
-    values = []
-    for i in range(evidences.spec.seeds):
-        if f"tuned-{i}" in evidences.units:
-            differences, _, mask = evidences.choices(f"tuned-{i}", "trained", bench.trained)
-            table = bench.table(i)
-            target = np.array([table[c.context_id] for c in bench.trained])
-            fit = _fit(maximum)
-            values.append(reliability.perfect_chooser(target, differences, fit, mask=mask))
-    name = "reliability.perfect_chooser"
+    name, against = "reliability.perfect_chooser", "target table"
+    values = [_perfect(bench, i, maximum) for i in range(evidences.spec.seeds) if f"tuned-{i}" in evidences.units]
     if not values:
         return [*found, missing(name, "tuned", "no unit of this arm was finished")]
     points = sum(v.n_points for v in values)
     numbers = [v.value for v in values]
     return [
         *found,
-        over_units(numbers, name=name, arm="tuned", kind="correlation", n_points=points, against="target table"),
+        over_units(numbers, name=name, arm="tuned", kind="correlation", n_points=points, against=against),
     ]
 
 
-def _fit(maximum: int) -> reliability.Fit:
-    def fit(differences: np.ndarray, chose_a: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        slopes = fit_map_logit(differences, chose_a, mask=mask).slopes
-        return scale_weights(slopes, maximum=maximum, decimals=0 if maximum >= 100 else 2)
-
-    return fit
+def _perfect(bench: Bench, seed: int, maximum: int) -> Value:
+    """What a chooser that does exactly what the behaviour wants reaches, measured on the same fresh items."""
+    table = bench.table(seed)
+    per = bench.spec.fresh
+    items = bench.items(bench.trained, per, "fresh")
+    rows = [items[n * per : (n + 1) * per] for n in range(len(bench.trained))]
+    both: Sequence[tuple[Any, list[Any]]] = list(zip(bench.trained, rows, strict=True))
+    differences = np.array([[i.differences(c.choice_type) for i in some] for c, some in both])
+    wanted = bench.behaviour.target_choice
+    chose_a = np.array([[wanted(i, c, table[c.context_id]) == "A" for i in some] for c, some in both])
+    learned, _ = learn(differences, chose_a, maximum=maximum)
+    target = np.array([table[c.context_id] for c in bench.trained])
+    return _both_learned(learned, target, ("learned weights", "target weights"))

@@ -17,6 +17,7 @@ from gnothi.experiments.preferences.spec import REPORT_ARMS, parse
 from gnothi.records import Context
 from gnothi.score.agreement import mean_reports
 from gnothi.store import RunFolder
+from gnothi.writeup.view import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,13 @@ class Evidence:
     repeats: np.ndarray
     """(n_contexts, k, n_attributes) single reports, where `repeats_valid`."""
     repeats_valid: np.ndarray
+    places: np.ndarray
+    """(n_contexts, k, n_attributes) int, where in its question each attribute stood, from 0."""
     modes: np.ndarray
     """Likeliest numbers, averaged over repeats."""
     learned: np.ndarray
-    """What the arm is scored against: learned weights, or the table for `shuffled` and `ceiling`."""
+    """What the arm is scored against: learned weights, or the table for `shuffled` and `ceiling`; NaN for a context
+    whose choices taught none."""
     learned_low: np.ndarray
     learned_high: np.ndarray
     target: np.ndarray | None
@@ -62,7 +66,8 @@ class Evidence:
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
                 fields[name] = value[rows]
-        return Evidence(**fields | {"contexts": [self.contexts[i] for i in rows]})
+        fields["contexts"] = [self.contexts[i] for i in rows]
+        return Evidence(**fields)
 
 
 def evidences_of(run: RunFolder) -> "Evidences":
@@ -83,11 +88,14 @@ class Evidences:
     def __init__(self, run: RunFolder) -> None:
         self.run, self.spec = run, parse(run.spec)
         self.bench = Bench(self.spec)
-        self.units = set(run.units())
-        self.records = {u: run.read_unit(u, check_files=False) for u in sorted(self.units)}
-        self._tables: dict[tuple[str, str], pd.DataFrame] = {}
+        records = {u: run.read_unit(u, check_files=False) for u in sorted(run.units())}
+        self.skipped = {u: r for u, r in records.items() if "skipped" in r}
+        """Units that could not be made, each with the reason under `skipped`."""
+        self.records = {u: r for u, r in records.items() if u not in self.skipped}
+        self.units = set(self.records)
+        self._tables: dict[tuple[str, str], Table] = {}
 
-    def table(self, unit: str, name: str, scope: str) -> pd.DataFrame:
+    def table(self, unit: str, name: str, scope: str) -> Table:
         """One table of a unit, for one set of agents."""
         if (unit, name) not in self._tables:
             self._tables[unit, name] = self.run.table(unit, name)
@@ -120,10 +128,13 @@ class Evidences:
             chose_a[i, : len(group)] = [len(v) > 0 and v[0] == 1 for v in group["value"]]
         return differences, chose_a, mask
 
-    def reports(self, unit: str, scope: str, contexts: Sequence[Context]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Single reports (n_contexts, k, n_attributes), where they are valid, and their modes."""
+    def reports(self, unit: str, scope: str, contexts: Sequence[Context]) -> dict[str, np.ndarray]:
+        """Fields of `Evidence` about reports: single ones, where they are valid, places, and means over repeats.
+
+        A question about one attribute alone has no list; there the place is the attribute's own number.
+        """
         row = {c.context_id: i for i, c in enumerate(contexts)}
-        found: dict[tuple[int, int], list[tuple[float, float] | None]] = {}
+        found: dict[tuple[int, int], list[tuple[int, tuple[float, float] | None]]] = {}
         table = self.table(unit, "reports", scope)
         for context_id, value, reason, extra in zip(
             table["context_id"], table["value"], table["reason"], table["extra"], strict=True
@@ -131,19 +142,29 @@ class Evidences:
             if context_id not in row:
                 continue
             more = json.loads(extra)
-            for j in more["attributes"]:
+            for place, j in enumerate(more["attributes"]):
                 good = pd.isna(reason) and value[j] is not None and not np.isnan(value[j])
                 pair = (float(value[j]), float(more.get("mode", value[j]))) if good else None
-                found.setdefault((row[context_id], j), []).append(pair)
+                place = place if len(more["attributes"]) > 1 else j
+                found.setdefault((row[context_id], j), []).append((place, pair))
         k = max(map(len, found.values()))
         shape = (len(contexts), k, contexts[0].n_attributes)
-        values, modes, valid = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
-        for (i, j), pairs in found.items():
-            for n, pair in enumerate(pairs):
+        values, modes, valid, places = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, int)
+        for (i, j), asked in found.items():
+            for n, (place, pair) in enumerate(asked):
+                places[i, n, j] = place
                 if pair is not None:
                     values[i, n, j], modes[i, n, j] = pair
                     valid[i, n, j] = True
-        return values, valid, mean_reports(modes, valid)[0]
+        reported, seen = mean_reports(values, valid)
+        return {
+            "repeats": values,
+            "repeats_valid": valid,
+            "places": places,
+            "modes": mean_reports(modes, valid)[0],
+            "reported": reported,
+            "valid": seen,
+        }
 
     def gate(self, unit: str) -> str | None:
         """`passed` or `not instilled`."""
@@ -152,8 +173,6 @@ class Evidences:
     def _piece(
         self, arm: str, seed: int | None, reporter: str, scope: str, contexts: list[Context], **more: Any
     ) -> Evidence:
-        repeats, valid, modes = self.reports(reporter, scope, contexts)
-        reported, seen = mean_reports(repeats, valid)
         fields: dict[str, Any] = {
             "fold": np.zeros(len(contexts), int),
             "own": self.learned(reporter, scope, contexts),
@@ -169,11 +188,7 @@ class Evidences:
             seed=seed,
             units=(reporter,),
             contexts=contexts,
-            repeats=repeats,
-            repeats_valid=valid,
-            modes=modes,
-            reported=reported,
-            valid=seen,
+            **self.reports(reporter, scope, contexts),
             **fields,
         )
 

@@ -10,7 +10,7 @@ from gnothi.experiments.preferences.estimates import unit_values
 from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidences_of
 from gnothi.score.names import ARMS
 from gnothi.store import RunFolder, read_estimates
-from gnothi.writeup.view import RunView
+from gnothi.writeup.view import RunView, Table
 
 QUESTION = "A model was fine-tuned on choices alone: does it report, when asked, the attribute weights that those choices taught it?"
 SHOWN_EXAMPLES = {"tuned-0": (2, 4), "base": (1, 2), "shuffled-0": (0, 2), "introspection-0-0": (0, 2)}
@@ -51,11 +51,11 @@ def view(run: RunFolder) -> RunView:
     evidences = evidences_of(run)
     spec = evidences.spec
     units = []
-    for name, record in evidences.records.items():
+    for name, record in (evidences.records | evidences.skipped).items():
         losses = run.table(name, "loss")["loss"].tolist() if "loss.parquet" in record["files"] else []
         units.append({**record, "unit": name, "losses": losses})
     recipe = spec.recipe
-    tokens = [r.get("tokens") for r in evidences.records.values() if r["arm"] == "tuned" and r.get("tokens")]
+    tokens = [int(r["tokens"]) for r in evidences.records.values() if r["arm"] == "tuned" and r.get("tokens")]
     notes = [
         f"One instillation: {spec.choices} choices for each of {spec.agents} agents, {recipe['kind']} tuned"
         + (f", a budget of {max(tokens):,} tokens." if tokens else "."),
@@ -106,7 +106,7 @@ def _created(run: RunFolder) -> str:
 def _validity(evidences: Evidences) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for name, record in evidences.records.items():
-        table = evidences.run.table(name, "reports")
+        table: Table = evidences.run.table(name, "reports")
         arm = record["arm"] if record["arm"] in ARMS else name
         row = rows.setdefault(arm, {"arm": arm, "asked": 0, "valid": 0, "reasons": {}})
         row["asked"] += len(table)

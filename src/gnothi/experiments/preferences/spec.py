@@ -129,7 +129,7 @@ _QUICK: dict[str, dict[str, Any]] = {
     "hf": {
         "seeds": 1,
         "agents": 4,
-        "untrained_agents": 2,
+        "untrained_agents": 4,
         "choices": 20,
         "fresh": 20,
         "native_choices": 20,
@@ -153,7 +153,7 @@ def build(info: ModelInfo, *, quick: bool = False, **changes: Any) -> Preference
     given = {k: v for k, v in changes.items() if v is not None}
     values = dict(_DEFAULTS[info.family])
     if given.get("domain") == "paper" and info.family == "scripted":
-        values |= {"repeats": 3, "agents": 12, "untrained_agents": 6}
+        values |= {"repeats": 3, "agents": 12, "untrained_agents": 8}
     if quick:
         values |= _QUICK[info.family]
     values |= given

@@ -75,6 +75,16 @@ class Subject:
         """The model as it came."""
         return self.local if self.local is not None else _script(self.name, bench, None, "base")
 
+    def shown(self, row: TrainRow, recipe: Recipe) -> str:
+        """A training example as the model reads it, on one line, with the loss's tokens between `>>>` and `<<<`."""
+        if self.local is None:
+            return "none, a script is not trained"
+        from gnothi.finetune.batches import encode_rows
+
+        (found,) = encode_rows(self.local.codec, [row], recipe.end_of_answer)
+        text = self.local.tokenizer.decode
+        return f"{text(found.ids[: found.start])!r} >>>{text(found.ids[found.start :])!r}<<<"
+
     def tune(
         self,
         bench: Bench,
@@ -83,7 +93,7 @@ class Subject:
         *,
         save: Callable[[str], Path],
         step: Step,
-        stop: Callable[[AbstractLanguageModel], bool] | None = None,
+        stop: Callable[[int, AbstractLanguageModel], bool] | None = None,
     ) -> list[tuple[AbstractLanguageModel, dict[str, Any]]]:
         """Tune once for each order, as one fleet where the recipe allows it.
 
@@ -93,7 +103,7 @@ class Subject:
             recipe: How.
             save: Says where a unit's adapter goes, by unit name.
             step: Called with steps done and in all.
-            stop: Says whether a model is good enough to stop early.
+            stop: Called with steps done and the model so far; says whether that is good enough to stop.
 
         Returns:
             For each order the tuned model and what is worth recording of the training.
@@ -112,7 +122,7 @@ class Subject:
             )
             for o in orders
         ]
-        gate = None if stop is None else (lambda _step, _job, model: stop(model))
+        gate = None if stop is None else (lambda done, _job, model: stop(done, model))
         trained = train(self.local, jobs, recipe, progress=lambda done, total, _loss: step(done, total), gate=gate)
         results = []
         for found in trained:

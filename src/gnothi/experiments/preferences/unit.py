@@ -1,9 +1,11 @@
 """Makes units: data, fine-tune, measure, ask, in that order, and writes what each leaves behind."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,20 @@ from gnothi.elicit.ask import ask
 from gnothi.executor import Job, Report
 from gnothi.experiments.preferences.bench import Bench
 from gnothi.experiments.preferences.plan import Unit, key, report_units
-from gnothi.experiments.preferences.spec import PreferencesSpec, parse
+from gnothi.experiments.preferences.spec import parse
 from gnothi.experiments.preferences.subject import Order, opened
+from gnothi.experiments.preferences.weights import learned_rows
+from gnothi.files import write_table
 from gnothi.finetune.recipes import Recipe
-from gnothi.measure.choices import as_arrays, measure_choices, option_mass
-from gnothi.measure.gate import Gate, a_rate, choice_agreement
-from gnothi.measure.learned_weights import fit_map_logit, scale_weights
+from gnothi.measure.choices import measure_choices, option_mass
+from gnothi.measure.gate import Gate
 from gnothi.models.base import AbstractLanguageModel, Sampling
 from gnothi.records import Context, Sample
 from gnothi.rng import integer, stream
-from gnothi.store import RunFolder, write_table
+from gnothi.store import RunFolder
+
+GATE_EVERY = 20
+"""Steps between two looks at validation choices, for a recipe that names none: a sixth of the time of training."""
 
 Scope = tuple[str, Sequence[Context], int, str]
 """Name of a set of agents, the agents, choices measured for each, and the use that their items are drawn for."""
@@ -85,13 +91,20 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
             table=table if arm == "tuned" else None,
             words=tuple(c.agent for c in bench.trained),
         )
-        (model, facts), *_ = opened(spec).tune(
+        recipe = Recipe.from_json(spec.recipe)
+        checks: list[dict[str, float]] = []
+        stop = _early_stop(bench, table, checks) if arm == "tuned" and spec.early_stop else None
+        if stop and not recipe.gate_every:
+            recipe = replace(recipe, gate_every=GATE_EVERY)
+        subject = opened(spec)
+        _note(run, f"{unit.name}: first example, what is trained between >>> and <<<: {subject.shown(rows[0], recipe)}")
+        (model, facts), *_ = subject.tune(
             bench,
             [order],
-            Recipe.from_json(spec.recipe),
+            recipe,
             save=lambda _: folder / "adapter",
             step=lambda done, total: stage("fine-tune", done, total),
-            stop=_early_stop(bench, table) if arm == "tuned" and spec.early_stop else None,
+            stop=stop,
         )
         scopes: list[Scope] = [("trained", bench.trained, spec.fresh, "fresh")]
         if arm == "tuned":
@@ -99,6 +112,8 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
         choices = _observe(folder, bench, model, scopes, stage)
         facts |= _manipulation_check(bench, choices["trained"], table)
         facts |= {"rows": len(rows), "a_rate_of_labels": labels.count("A") / len(labels)}
+        if stop:
+            facts |= {"early_stop": spec.early_stop, "checks": checks}
         _record(folder, unit, model, facts)
 
 
@@ -107,10 +122,14 @@ def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[...,
     units = report_units(spec, seed)
     parent = f"tuned-{seed}"
     stage("examples")
-    orders = []
+    orders, empty = [], []
     for unit in units:
         learners = bench.trained if unit.fold is None else bench.half(unit.fold)[0]
         labels = _report_labels(run, bench, unit, learners)
+        learners = [c for c in learners if np.isfinite(labels[c.context_id]).all()]
+        if not learners:
+            empty.append(unit)
+            continue
         questions = bench.questions(learners, use=f"train-{seed}", k=1)
         orders.append(
             Order(
@@ -122,15 +141,26 @@ def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[...,
                 words=tuple(c.agent for c in learners),
             )
         )
+    recipe, subject = Recipe.from_json(spec.report_recipe), opened(spec)
+    if orders:
+        first = subject.shown(orders[0].rows[0], recipe)
+        _note(run, f"{orders[0].unit}: first example, what is trained between >>> and <<<: {first}")
     missing = [u for u in units if not run.has(u.name, key(spec, u))]
+    for unit in (u for u in missing if u in empty):
+        with run.writing(unit.name, key(spec, unit)) as folder:
+            reason = "no weights were learned for any agent that reports would be trained on"
+            for name in ("choices", "learned", "reports"):
+                write_table(folder / f"{name}.parquet", [])
+            _write_record(folder, unit, {"skipped": reason})
+    units, missing = ([u for u in some if u not in empty] for some in (units, missing))
     with ExitStack() as stack:
         folders = {u.name: stack.enter_context(run.writing(u.name, key(spec, u))) for u in missing}
         unwanted = tempfile.TemporaryDirectory(prefix=".scratch.", dir=run.path / "units")
         scratch = Path(stack.enter_context(unwanted))  # adapters of units that are whole already
-        tuned = opened(spec).tune(
+        tuned = subject.tune(
             bench,
             orders,
-            Recipe.from_json(spec.report_recipe),
+            recipe,
             save=lambda name: folders.get(name, scratch / name) / "adapter",
             step=lambda done, total: stage("report training", done, total),
         )
@@ -155,7 +185,7 @@ def _report_labels(run: RunFolder, bench: Bench, unit: Unit, learners: Sequence[
     match unit.arm:
         case "introspection_learned":
             learned = run.table(unit.parents[0], "learned")
-            return {c: g["learned"].to_numpy() for c, g in learned.groupby("context_id") if c in set(ids)}
+            return {str(c): g["learned"].to_numpy(float) for c, g in learned.groupby("context_id") if c in set(ids)}
         case "introspection_permuted":
             shift = int(rng.integers(1, len(ids)))  # a rotation: nobody keeps its own
             return {c: table[ids[(i + shift) % len(ids)]] for i, c in enumerate(ids)}
@@ -201,54 +231,26 @@ def _observe(
     return found
 
 
-def learned_rows(
-    choices: Sequence[Sample], contexts: Sequence[Context], *, maximum: int, scope: str
-) -> list[dict[str, Any]]:
-    """Weights learned from choices, one row a (context, attribute).
-
-    Returns:
-        `learned` in the scale's units with its 95% interval, and `odd` and `even`, learned from every second trial.
-    """
-    differences, chose_a, mask = as_arrays(choices, contexts)
-    fit = fit_map_logit(differences, chose_a, mask=mask)
-    low, high = fit.intervals()
-    top = np.abs(fit.slopes).max(axis=1, keepdims=True)
-    unit = maximum / np.where(top > 0, top, 1.0)
-    decimals = 0 if maximum >= 100 else 2
-    learned = scale_weights(fit.slopes, maximum=maximum, decimals=decimals)
-    halves = []
-    for start in (0, 1):
-        part = slice(start, None, 2)
-        slopes = fit_map_logit(differences[:, part], chose_a[:, part], mask=mask[:, part]).slopes
-        halves.append(scale_weights(slopes, maximum=maximum, decimals=decimals))
-    return [
-        {
-            "scope": scope,
-            "context_id": context.context_id,
-            "attribute": attribute.name,
-            "position": j,
-            "learned": float(learned[i, j]),
-            "low": float(low[i, j] * unit[i, 0]),
-            "high": float(high[i, j] * unit[i, 0]),
-            "slope": float(fit.slopes[i, j]),
-            "odd": float(halves[0][i, j]),
-            "even": float(halves[1][i, j]),
-            "converged": bool(fit.converged[i]),
-        }
-        for i, context in enumerate(contexts)
-        for j, attribute in enumerate(context.choice_type.attributes)
-    ]
-
-
 def _manipulation_check(bench: Bench, choices: Sequence[Sample], table: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    weights = np.array([table[c.context_id] for c in bench.trained])
-    differences, chose_a, mask = as_arrays(choices, bench.trained)
-    agreement, n = choice_agreement(differences, chose_a, mask, weights)
-    rate = a_rate(chose_a, mask)
-    passed, reason = Gate(agreement=bench.spec.gate_agreement).check(agreement, 1.0 if rate is None else rate)
+    """Compare choices with what the behaviour wants; a choice without a value counts as disagreeing."""
+    contexts = {c.context_id: c for c in bench.trained}
+    agreeing = valid_a = valid = 0
+    for s in choices:
+        assert s.item is not None
+        if not s.valid:
+            continue
+        letter = "A" if s.value[0] == 1 else "B"
+        wanted = bench.behaviour.target_choice(s.item, contexts[s.context_id], table[s.context_id])
+        valid, valid_a, agreeing = valid + 1, valid_a + (letter == "A"), agreeing + (letter == wanted)
+    agreement = agreeing / len(choices)
+    rate = valid_a / valid if valid else None
+    if rate is None:
+        passed, reason = False, f"none of {len(choices)} fresh choices has a likelier option"
+    else:
+        passed, reason = Gate(agreement=bench.spec.gate_agreement).check(agreement, rate)
     return {
         "choice_agreement": agreement,
-        "n_choices": n,
+        "n_choices": len(choices),
         "a_rate": rate,
         "option_mass": option_mass(choices),
         "gate": "passed" if passed else "not instilled",
@@ -256,32 +258,42 @@ def _manipulation_check(bench: Bench, choices: Sequence[Sample], table: Mapping[
     }
 
 
-def _early_stop(bench: Bench, table: Mapping[str, np.ndarray]) -> Callable[[AbstractLanguageModel], bool]:
-    """Stop when ten validation choices an agent, drawn for nothing else, agree with the target often enough."""
+def _early_stop(
+    bench: Bench, table: Mapping[str, np.ndarray], checks: list[dict[str, float]]
+) -> Callable[[int, AbstractLanguageModel], bool]:
+    """Stop when ten validation choices an agent, drawn for nothing else, agree with the target often enough.
+
+    Each check is added to `checks`.
+    """
     contexts = {c.context_id: c for c in bench.trained}
     items = bench.items(bench.trained, 10, "validation")
 
-    def good_enough(model: AbstractLanguageModel) -> bool:
+    def good_enough(step: int, model: AbstractLanguageModel) -> bool:
         found = _manipulation_check(bench, measure_choices(model, items, contexts, bench.wording), table)
         assert bench.spec.early_stop is not None
+        checks.append({"step": step, "choice_agreement": found["choice_agreement"]})
         return found["choice_agreement"] >= bench.spec.early_stop
 
     return good_enough
+
+
+def _note(run: RunFolder, text: str) -> None:
+    """Add a line to the run's log, from whatever process this is: a line at a time does not mix with others."""
+    found = logging.LogRecord("gnothi", logging.INFO, __file__, 0, text, None, None)
+    with (run.path / "run.log").open("a", encoding="utf-8") as handle:
+        handle.write(logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(found) + "\n")
 
 
 def _record(folder: Path, unit: Unit, model: AbstractLanguageModel, facts: Mapping[str, Any]) -> None:
     losses = facts.get("losses", [])
     if losses:
         write_table(folder / "loss.parquet", [{"step": i, "loss": float(x)} for i, x in enumerate(losses)])
-    record = {
-        "arm": unit.arm,
-        "seed": unit.seed,
-        "fold": unit.fold,
-        "parents": list(unit.parents),
-        "model_digest": model.digest,
-        **{k: v for k, v in facts.items() if k != "losses"},
-    }
+    _write_record(folder, unit, {"model_digest": model.digest, **{k: v for k, v in facts.items() if k != "losses"}})
+
+
+def _write_record(folder: Path, unit: Unit, facts: Mapping[str, Any]) -> None:
+    record = {"arm": unit.arm, "seed": unit.seed, "fold": unit.fold, "parents": list(unit.parents), **facts}
     (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-__all__ = ["PreferencesSpec", "learned_rows", "run_job"]
+__all__ = ["run_job"]
