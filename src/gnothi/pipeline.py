@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gnothi import errors
 from gnothi._version import __version__
 from gnothi.errors import GnothiError, SpecError, StoreError
-from gnothi.executor import Failure, Report, execute
+from gnothi.executor import Failure, Report, check_engine, execute
 from gnothi.experiments import EXPERIMENTS
 from gnothi.experiments.base import Experiment, PlannedJob
-from gnothi.files import write_atomically
+from gnothi.files import cannot_write, write_atomically
 from gnothi.store import RunFolder
 
 log = logging.getLogger("gnothi")
@@ -65,29 +66,36 @@ def run(
     Raises:
         GnothiError: Bad input or environment; what was finished stays and can be gone on with.
     """
+    check_engine(engine, workers)
     it = experiment(spec["experiment"])
     plan = it.jobs(spec)
     folder = Path(folder)
     run_folder = RunFolder.create(folder, spec)
-    with run_folder.lock(), _log_file(folder / "run.log"):
-        run_folder.sweep()
+    with run_folder.lock() as held, _log_file(folder / "run.log"), _swept(run_folder):
         if run_folder.finished and not run_folder.verify().get("failed"):
             log.info("already finished")
             if not (folder / "report.html").is_file():  # killed between the numbers and the page
                 write_page(run_folder, it)
             return run_folder, []
+        planned_units = {unit for _, units in plan for unit in units}
+        if strange := [u for u in run_folder.units() if u not in planned_units]:
+            raise StoreError(
+                f"{run_folder.unit_path(strange[0])} must be a unit of this run's plan, got one put there by hand. "
+                "Take it out."
+            )
         todo = [job for job, units in plan if not all(run_folder.has(u, key) for u, key in units.items())]
         log.info("gnothi %s, python %s, %s", __version__, platform.python_version(), platform.platform())
         log.info("%d of %d jobs to do, engine %s, %d workers", len(todo), len(plan), engine, workers)
         if planned:
             planned(len(todo), len(plan))
         failures = execute(
-            todo, function=it.work, folder=folder, engine=engine, workers=workers, report=_logged(report)
+            todo, function=it.work, folder=folder, engine=engine, workers=workers, report=_logged(report), held=(held,)
         )
         for failure in failures:
             log.error("%s failed: %s\n%s", failure.job, failure.message, failure.details)
+        for failure in failures:
             if failure.expected:
-                raise StoreError(failure.message) if "writable" in failure.message else GnothiError(failure.message)
+                raise getattr(errors, failure.kind, GnothiError)(failure.message)
         if failures and not run_folder.units():
             raise GnothiError(f"no job ended well; the first said: {failures[0].message}. See {folder / 'run.log'}.")
         if failures:
@@ -115,27 +123,64 @@ def write_page(run_folder: RunFolder, it: Experiment) -> Path:
 
     view = it.view(run_folder)
     fresh = run_folder.path / ".figures.tmp"
-    shutil.rmtree(fresh, ignore_errors=True)
-    save_figures(view, fresh)
-    shutil.rmtree(run_folder.path / "figures", ignore_errors=True)
-    fresh.rename(run_folder.path / "figures")
     page = run_folder.path / "report.html"
-    write_atomically(page, render_page(view))
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        save_figures(view, fresh)
+        text = render_page(view)
+        shutil.rmtree(run_folder.path / "figures", ignore_errors=True)
+        fresh.rename(run_folder.path / "figures")
+        write_atomically(page, text)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise error if isinstance(error, GnothiError) else cannot_write(page, error) from error
     return page
 
 
-def rewrite(folder: Path) -> Path:
-    """Write the page of a finished run again, e.g. with a newer version: `gnothi report RUN`."""
-    run_folder = RunFolder.open(folder)
-    run_folder.verify()
+def rewrite(folder: Path, *, behaviour: str | None = None) -> Path:
+    """Write the page of a finished run again, e.g. with a newer version: `gnothi report RUN`.
+
+    Args:
+        folder: The run.
+        behaviour: As for `open_trusted`.
+    """
+    run_folder = open_trusted(folder, behaviour)
     with run_folder.lock():
+        run_folder.verify()
         return write_page(run_folder, experiment(run_folder.spec["experiment"]))
 
 
-def checked_spec(folder: Path) -> dict[str, Any]:
-    """The specification of a stored run, checked again: what `resume` goes on with."""
+def open_trusted(folder: Path, behaviour: str | None) -> RunFolder:
+    """Open a run whose code of its own, if it has any, the user named: a run folder may come from anybody.
+
+    Args:
+        folder: The run.
+        behaviour: What the user gave as `--behaviour`; needed only where the run's is not `preferences`.
+
+    Raises:
+        SpecError: The run would load code that the user did not name.
+    """
     run_folder = RunFolder.open(folder)
-    return experiment(run_folder.spec["experiment"]).check(run_folder.spec)
+    stored = run_folder.spec.get("behaviour", "preferences")
+    if behaviour is not None and behaviour != stored:
+        raise SpecError(f"--behaviour must be what the run was started with, {stored!r}, got {behaviour!r}.")
+    if stored != "preferences" and behaviour is None:
+        raise SpecError(
+            f"--behaviour must name the code that {folder} loads, got none. It runs on this machine: if you trust it, "
+            f"add `--behaviour {stored}`."
+        )
+    return run_folder
+
+
+def checked_spec(folder: Path, *, behaviour: str | None = None) -> dict[str, Any]:
+    """The specification of a stored run, checked again: what `resume` goes on with.
+
+    Args:
+        folder: The run.
+        behaviour: As for `open_trusted`.
+    """
+    run_folder = open_trusted(folder, behaviour)
+    return experiment(run_folder.spec.get("experiment", "")).check(run_folder.spec)
 
 
 def plan_of(spec: Mapping[str, Any]) -> list[PlannedJob]:
@@ -156,12 +201,27 @@ def _logged(report: Report | None) -> Report:
     return both
 
 
+class _QuietHandler(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A log that cannot be written stops nothing; what else cannot be written says so."""
+
+
+@contextmanager
+def _swept(run_folder: RunFolder) -> Iterator[None]:
+    """Remove what a killed process left, before and after: killed workers leave their temporary folders too."""
+    run_folder.sweep()
+    try:
+        yield
+    finally:
+        run_folder.sweep()
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _QuietHandler(path, encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"{path} must be writable, got {error.strerror}. Choose another --out.") from error
+        raise cannot_write(path, error) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -6,6 +6,7 @@ Started by `gnothi.executor`, not by people. Anything that a library prints goes
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from gnothi.executor import Job, failure_of, load_function
 
 def main() -> None:
     """Work until standard input closes, which is also what happens when the parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what ends
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # stray prints must not break the protocol
     orders: queue.Queue[str] = queue.Queue()
