@@ -317,7 +317,10 @@ def training(view: RunView, data: Table) -> Figure:
     columns = 3 if len(arms) != 4 else 4
     figure, panels = style.grid(len(arms), columns=columns, height=2.9, legend=0.35, sharey=True)
     parents = list(dict.fromkeys(data["parent"]))
-    seeds = dict(zip(view.points["unit"].astype(str), view.points["seed"], strict=True))
+    # a unit of `other_instance` stands beside another unit's seed, so its own comes from `units` or its own arm
+    own = view.points[view.points["arm"] == "tuned"]
+    seeds = dict(zip(own["unit"].astype(str), own["seed"], strict=True))
+    seeds |= {str(u["unit"]): u["seed"] for u in view.units if u.get("seed") is not None}
     width = 34 if columns == 3 else 24
     for panel, arm in zip(panels, arms, strict=True):
         here = data[data["arm"] == arm]
