@@ -245,7 +245,7 @@ class Evidences:
             yield self._piece("untuned", i, BASE, "trained", trained, **more)
         other = f"tuned-{(i + 1) % self.spec.seeds}"
         if other != tuned and other in self.units:
-            yield self._piece("other_instance", i, other, "trained", trained, **more)
+            yield self._piece("other_instance", (i + 1) % self.spec.seeds, other, "trained", trained, **more)
         if len(untrained) == len(trained) or len(untrained) < len(trained):
             paired = {k: v[: len(untrained)] if isinstance(v, np.ndarray) else v for k, v in more.items()}
             yield self._piece("untrained_agent", i, tuned, "untrained", untrained, **paired)
