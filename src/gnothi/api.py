@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 class Run:
     """A finished run on disk. Everything that numbers come from was checked when it was opened."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, behaviour: str | None = None) -> None:
         """Open a run folder.
+
+        Args:
+            path: The folder.
+            behaviour: Names the run's own code, if it has any; `points` and `plot` load it and refuse without.
 
         Raises:
             StoreError: It is missing, unfinished, or something in it was altered.
         """
+        self._behaviour = behaviour
         self.folder = RunFolder.open(Path(path))
         self.record = self.folder.verify()
         self.path = self.folder.path
@@ -47,7 +52,7 @@ class Run:
     @property
     def points(self) -> "pd.DataFrame":
         """Reported, learned and target weight of each (arm, unit, agent, attribute)."""
-        return self._experiment.points(self.folder)
+        return self._experiment.points(pipeline.open_trusted(self.path, self._behaviour))
 
     @property
     def answers(self) -> "pd.DataFrame":
@@ -72,7 +77,7 @@ class Run:
         """
         from gnothi.writeup.figures import figure
 
-        return figure(self._experiment.view(self.folder), name)
+        return figure(self._experiment.view(pipeline.open_trusted(self.path, self._behaviour)), name)
 
     @property
     def page(self) -> Path:
@@ -122,12 +127,12 @@ def run(
             f"{len(failures)} jobs failed ({failures[0].message}). See {folder / 'run.log'}; "
             f"`gnothi resume {folder}` tries them again."
         )
-    return Run(folder)
+    return Run(folder, behaviour=options.get("behaviour"))
 
 
-def load(path: str | Path) -> Run:
-    """Open a finished run."""
-    return Run(path)
+def load(path: str | Path, *, behaviour: str | None = None) -> Run:
+    """Open a finished run; `behaviour` as for `Run`."""
+    return Run(path, behaviour=behaviour)
 
 
 def replicate(paper: str, directory: str | Path, *, inputs: str | Path | None = None, model: str) -> Any:

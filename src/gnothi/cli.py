@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,20 +29,36 @@ app.add_typer(organism_app, name="organism")
 app.add_typer(models_app, name="models")
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Trusted = Annotated[
+    str | None, typer.Option(help="The run's own code, if it has any: naming it again says that you trust it.")
+]
 
 
 def main() -> None:
     """Entry point: our errors become one line and exit code 2, an interruption 130."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code)
     except GnothiError as error:
-        print(f"gnothi: {error}", file=sys.stderr)
+        print(f"gnothi: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("gnothi: interrupted; `gnothi resume RUN` goes on", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort):
+        print("gnothi: interrupted; `gnothi resume RUN` goes on with a run", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # e.g. `gnothi show … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "show"):
+            raise
+        error.show()  # type: ignore[attr-defined]  # a usage error; its class moved between versions of typer
+        sys.exit(2)
+
+
+def _one_line(text: str) -> str:
+    """Escape what could move a terminal's cursor: values in messages may come from anybody's file."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
 
 
 def _version(value: bool) -> None:
@@ -95,12 +112,18 @@ def run(
     options |= _assignments(set_ or [])
     if experiment.endswith((".yaml", ".yml")):
         name, from_file = _read_spec(Path(experiment))
-        model = model or from_file.pop("model", None)
-        quick_file = bool(from_file.pop("quick", False))
         options = from_file | {k: v for k, v in options.items() if v is not None}
-        options["quick"] = quick or quick_file
+        options["quick"] = quick or from_file.get("quick", False)
         experiment = name
-    spec = pipeline.experiment(experiment).build(model or "organism", **options)
+    if options.pop("experiment", experiment) != experiment:
+        raise SpecError(f"--set experiment must be left out, got one beside {experiment}. Name it as the argument.")
+    model = model or options.pop("model", None) or "organism"
+    options.pop("model", None)
+    if not isinstance(model, str) or not isinstance(options["quick"], bool):
+        raise SpecError(
+            f"model must be a name and quick true or false, got {model!r} and {options['quick']!r}. Mend the field."
+        )
+    spec = pipeline.experiment(experiment).build(model, **options)
     if dry_run:
         plan = pipeline.plan_of(spec)
         print(json.dumps({"spec": spec, "jobs": {job.name: sorted(units) for job, units in plan}}, indent=1))
@@ -111,6 +134,7 @@ def run(
 @app.command(epilog="Example: gnothi resume runs/seven")
 def resume(
     path: RunPath,
+    behaviour: Trusted = None,
     engine: Annotated[str, typer.Option(help="pool or inline.")] = "pool",
     workers: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 2,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a unit was not instilled.")] = False,
@@ -119,7 +143,7 @@ def resume(
     """Go on with a run that was stopped; whole units are not made again."""
     from gnothi import pipeline
 
-    _go(pipeline.checked_spec(path), path, engine, workers, strict, verbose)
+    _go(pipeline.checked_spec(path, behaviour=behaviour), path, engine, workers, strict, verbose)
 
 
 @app.command(epilog="Example: gnothi show runs/seven --json | jq '.[0]'")
@@ -151,11 +175,11 @@ def show(
 
 
 @app.command(epilog="Example: gnothi report runs/seven")
-def report(path: RunPath) -> None:
+def report(path: RunPath, behaviour: Trusted = None) -> None:
     """Write a finished run's page and figures again."""
     from gnothi import pipeline
 
-    print(pipeline.rewrite(path))
+    print(pipeline.rewrite(path, behaviour=behaviour))
 
 
 @app.command("list", epilog="Example: gnothi list runs")
@@ -296,8 +320,10 @@ def _assignments(pairs: list[str]) -> dict[str, Any]:
             raise SpecError(f"--set must be field=value, got {pair!r}. For example --set agents=24.")
         try:
             found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SpecError(f"--set {name} must have a plain value, got {value!r}.") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise SpecError(
+                f"--set {name} must have a plain value, got {value!r:.60}. For example --set agents=24."
+            ) from error
     return found
 
 
@@ -318,11 +344,14 @@ def _read_spec(path: Path) -> tuple[str, dict[str, Any]]:
         if any(isinstance(t, yaml.tokens.AliasToken) for t in yaml.scan(text, Loader=yaml.SafeLoader)):
             raise SpecError(f"FILE.yaml must have no aliases, got some in {path}. Write values out.")
         found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except SpecError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, brackets without end
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise SpecError(
-            f"FILE.yaml must be YAML, got {path} with an error{where}: {getattr(error, 'problem', error)}."
+            f"FILE.yaml must be YAML, got {path} with an error{where} ({getattr(error, 'problem', None) or error}). "
+            "Mend that line."
         ) from error
     if not isinstance(found, dict) or not all(isinstance(k, str) for k in found):
         raise SpecError(f"FILE.yaml must hold fields and values, got {type(found).__name__} in {path}.")

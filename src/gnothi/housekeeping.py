@@ -25,12 +25,13 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
         raise StoreError(f"FOLDER must hold runs, got {folder}, which does not exist. `gnothi run` makes runs/.")
     rows = []
-    for path in sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime):
+    for path in sorted(folder.iterdir(), key=lambda p: p.lstat().st_mtime):
         if not (path / "spec.json").is_file():
             continue
         try:
             run = RunFolder.open(path)
-        except GnothiError:
+            names = {k: str(run.spec[k]) for k in ("experiment", "model")}
+        except (GnothiError, LookupError):
             rows.append(
                 {"run": str(path), "experiment": "", "model": "", "units": None, "state": "damaged", "MB": None}
             )
@@ -38,8 +39,7 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
         rows.append(
             {
                 "run": str(path),
-                "experiment": run.spec["experiment"],
-                "model": run.spec["model"],
+                **names,
                 "units": len(run.units()),
                 "state": "finished" if run.finished else "unfinished",
                 "MB": round(size_of(path) / 1e6, 1),
@@ -59,7 +59,12 @@ def remove_run(path: Path) -> None:
     run = RunFolder.open(path)
     with run.lock():
         pass  # refused while somebody writes it
-    shutil.rmtree(path)
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} must be removable, got {error.strerror} for {error.filename}. Remove it yourself."
+        ) from error
 
 
 def compare_runs(paths: Sequence[Path]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant"):
             raise DataError(f"Message.role must be system, user or assistant, got {self.role!r}.")
+        _refuse_surrogates("Message.content", self.content)
 
 
 Messages = tuple[Message, ...]
@@ -140,7 +141,8 @@ class Sample:
     """Natural-log probability of each option over the whole vocabulary, shape (n_options,), nats. Not normalised:
     the missing mass is what the model put on anything else."""
     text: str | None = None
-    """What the model wrote, unaltered; None if it was scored and not sampled."""
+    """What the model wrote; None if it was scored and not sampled. Unaltered, but for lone surrogates, which no file can
+    hold: they are kept as `\\udXXX`."""
     value: tuple[float | None, ...] = ()
     """Parsed answer: for `choice` one number (1 = A), for `report` one per attribute (None: not asked here)."""
     reason: str | None = None
@@ -150,6 +152,23 @@ class Sample:
     seconds: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, JSON-serialisable (e.g. a number distribution's mode and missing mass)."""
+
+    def __post_init__(self) -> None:
+        where = f"Sample {self.sample_id!r}"
+        _refuse_surrogates(f"{where}: its names", "\n".join((self.sample_id, self.context_id, *self.options)))
+        if self.text is not None:
+            plain = self.text.encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, "text", plain)
+        if self.kind not in ("choice", "report"):
+            raise DataError(f"{where}: kind must be choice or report, got {self.kind!r}.")
+        if bool(self.value) == (self.reason is not None):
+            raise DataError(f"{where} must have a value or a reason for none, got {self.value} and {self.reason!r}.")
+        if any(v is not None and not math.isfinite(v) for v in self.value):
+            raise DataError(f"{where}: value must be finite or None, got {self.value}.")
+        if any(math.isnan(x) for x in self.logprobs):
+            raise DataError(f"{where}: logprobs must not be NaN, got {self.logprobs}.")
+        if self.item is not None and self.item.context_id != self.context_id:
+            raise DataError(f"{where} must be of its item's context, got {self.context_id!r}.")
 
     @property
     def valid(self) -> bool:
@@ -181,14 +200,17 @@ class Sample:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Sample":
-        """The inverse of `to_row`."""
+        """The inverse of `to_row`, also for a row that went through a file and pandas (NaN and arrays for lists)."""
+        row = {k: _plain(v) for k, v in row.items()}
         item = None
         if row["item_id"] is not None:
             shown, a, b = (tuple(row[k]) for k in ("shown", "a", "b"))
             item = Item(item_id=row["item_id"], context_id=row["context_id"], shown=shown, a=a, b=b)
+        tokens = {k: None if row[k] is None else int(row[k]) for k in ("prompt_tokens", "answer_tokens")}
         return cls(
-            **{k: row[k] for k in ("sample_id", "kind", "context_id", "text", "reason")},
-            **{k: row[k] for k in ("prompt_tokens", "answer_tokens", "seconds")},
+            **{k: row[k] for k in ("sample_id", "kind", "context_id", "text", "reason", "seconds")},
+            prompt_tokens=tokens["prompt_tokens"],
+            answer_tokens=tokens["answer_tokens"],
             messages=messages_from_json(json.loads(row["messages"])),
             item=item,
             options=tuple(row["options"]),
@@ -199,7 +221,27 @@ class Sample:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    try:
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Sample.extra must be JSON without NaN, got {error}.") from error
+    return text.encode("utf-8", "backslashreplace").decode()  # inside JSON, that is how a lone surrogate is written
+
+
+def _refuse_surrogates(where: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} must be valid Unicode, got a lone surrogate at {error.start}.") from None
+
+
+def _plain(value: Any) -> Any:
+    """Python's own types for what pandas makes of a column: arrays become lists, NaN becomes None."""
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(v) for v in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,14 @@
 """Quantitative preferences (paper B, arXiv:2505.17120): choose what has the higher weighted sum of attributes."""
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from gnothi.behaviours.base import AbstractBehaviour, AbstractDomain, target_choice
 from gnothi.behaviours.nonsense import nonsense_choice_types
 from gnothi.behaviours.organism import OrganismDomain
+from gnothi.behaviours.own import load_class
 from gnothi.behaviours.paper import PaperDomain
 from gnothi.errors import SpecError
 from gnothi.records import Context, Item
@@ -121,31 +118,22 @@ def domain_for(
     return CrossedDomain(domain) if crossed_agents else domain
 
 
-def load_behaviour(path: str, domain: AbstractDomain) -> AbstractBehaviour:
+def load_behaviour(path: str, domain: AbstractDomain, *, digest: str | None = None) -> AbstractBehaviour:
     """Build a behaviour by name: `preferences`, or one's own as `module:Class` or `file.py:Class`.
 
+    Args:
+        path: The name.
+        domain: Where its items come from.
+        digest: What the sha256 of one's own file must be; None takes any.
+
     Raises:
-        SpecError: Nothing of that name, or something that is no behaviour.
+        SpecError: Nothing of that name, something that is no behaviour, or a file that was edited since.
     """
     if path == "preferences":
         return Preferences(domain)
-    where, _, name = path.partition(":")
-    try:
-        if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(f"gnothi_own_{Path(where).stem}", where)
-            if spec is None or spec.loader is None:
-                raise ImportError(where)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-        found = getattr(module, name)
-    except Exception as error:  # whatever somebody else's code raises
-        raise SpecError(
-            f"--behaviour must be preferences, module:Class or file.py:Class, got {path!r} ({type(error).__name__}: {error}). "
-            "Put the class into a file and name it."
-        ) from error
+    found = load_class(path, digest=digest)
     if not (isinstance(found, type) and issubclass(found, AbstractBehaviour)):
-        raise SpecError(f"--behaviour must name a subclass of AbstractBehaviour, got {path!r}.")
+        raise SpecError(f"--behaviour must name a subclass of AbstractBehaviour, got {path!r}. Derive it from that.")
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise SpecError(f"--behaviour must define {', '.join(missing)}, got {path!r} without. Add what is missing.")
     return found(domain)

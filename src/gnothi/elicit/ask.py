@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gnothi.elicit.parse import parse_weights
+from gnothi.errors import DataError
 from gnothi.models.base import AbstractLanguageModel, NumberDistribution, Sampling
 from gnothi.records import Context, Sample
 from gnothi.render.base import Question
@@ -28,6 +29,8 @@ def ask(
     Returns:
         One sample a question, in order.
     """
+    if len({q.question_id for q in questions}) < len(questions):
+        raise DataError("questions must have an id of their own each, got one twice. Ask each once, or rename it.")
     sizes = {c.context_id: c.n_attributes for c in contexts}
     started = time.perf_counter()
     numbers = [q for q in questions if q.kind == "number"]

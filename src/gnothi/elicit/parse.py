@@ -20,7 +20,7 @@ REASONS = (
 """Every reason that `parse_weights` can give."""
 
 _MOST = 10_000  # characters; an honest report of 12 attributes has some hundred
-_FENCE = re.compile(r"\A\s*```[a-zA-Z]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
+_OPENING = re.compile(r"```[a-zA-Z]*[ \t]*\n")
 
 
 class _KeyTwice(ValueError):
@@ -35,6 +35,14 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({k for k, _ in pairs}) < len(pairs):
         raise _KeyTwice
     return dict(pairs)
+
+
+def _without_fence(text: str) -> str:
+    inside = text.strip()
+    opening = _OPENING.match(inside)
+    return (
+        inside[opening.end() : -3] if opening and len(inside) >= opening.end() + 3 and inside.endswith("```") else text
+    )
 
 
 def _constant(text: str) -> Any:
@@ -67,9 +75,8 @@ def parse_weights(
         return None, "empty"
     if len(text) > _MOST:
         return None, "too long"
-    fenced = _FENCE.match(text)
     try:
-        found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_pairs, parse_constant=_constant)
+        found = json.loads(_without_fence(text), object_pairs_hook=_pairs, parse_constant=_constant)
     except _KeyTwice:
         return None, "key twice"
     except _NotFinite:

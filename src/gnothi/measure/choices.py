@@ -17,12 +17,16 @@ def measure_choices(
 
     Returns:
         One sample an item, in order: log-probabilities of (A, B) over the whole vocabulary, and value 1 if A is the
-        likelier, 0 if B. A tie has no value, with the reason `tie`.
+        likelier, 0 if B. A tie has no value, with the reason `tie`; nor has what a broken model says, `not a number`.
     """
     started = time.perf_counter()
     prompts = [wording.choice(item, contexts[item.context_id]) for item in items]
     scored = model.option_logprobs(prompts, [wording.options] * len(prompts))
     each = (time.perf_counter() - started) / max(1, len(items))
+    reasons = [
+        "not a number" if np.isnan(logprobs).any() else "tie" if logprobs[0] == logprobs[1] else None
+        for logprobs in scored
+    ]
     return [
         Sample(
             sample_id=item.item_id,
@@ -31,12 +35,12 @@ def measure_choices(
             messages=prompt,
             item=item,
             options=wording.options,
-            logprobs=tuple(float(x) for x in logprobs),
-            value=() if logprobs[0] == logprobs[1] else (float(logprobs[0] > logprobs[1]),),
-            reason="tie" if logprobs[0] == logprobs[1] else None,
+            logprobs=() if reason == "not a number" else tuple(float(x) for x in logprobs),
+            value=() if reason else (float(logprobs[0] > logprobs[1]),),
+            reason=reason,
             seconds=each,
         )
-        for item, prompt, logprobs in zip(items, prompts, scored, strict=True)
+        for item, prompt, logprobs, reason in zip(items, prompts, scored, reasons, strict=True)
     ]
 
 

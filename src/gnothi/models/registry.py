@@ -1,6 +1,7 @@
 """Model names: what `--model` can be, where it lies, and the digest that a run is tied to. No torch here."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def resolve(name: str) -> ModelInfo:
         SpecError: No such kind of name.
         ModelError: Nothing there that could be opened.
     """
+    if not name.isprintable():
+        raise SpecError(f"--model must be a printable name, got {name!r}. `gnothi models list` shows what is here.")
     kind, _, rest = name.partition("/")
     if name in ORGANISMS or (kind == "organism" and rest in ("1", "1-weak")):
         folder = organism_folder(name)
@@ -75,6 +78,10 @@ def _model_folder(name: str, folder: Path) -> Path:
         raise ModelError(f"--model {name} must name a folder, got {folder}, which does not exist. Give a path to one.")
     if not (folder / "config.json").is_file():
         raise ModelError(f"--model {name} must hold config.json, got none in {folder}. Save it with save_pretrained.")
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"--model {name} must hold a config.json that parses, got {error}. Fetch it again.") from error
     if not list(folder.glob("*.safetensors")):
         pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
         found = f"pickled parameters only ({pickled[0].name})" if pickled else "none"

@@ -10,7 +10,7 @@ from gnothi.records import Estimate
 from gnothi.store import RunFolder
 
 
-def _build(model: str, **options: Any) -> dict[str, Any]:
+def _build(model: str, /, **options: Any) -> dict[str, Any]:
     return _check(spec.build(resolve(model), **options).to_json())
 
 

@@ -29,7 +29,7 @@ class Bench:
         domain = domain_for(
             spec.domain, no_semantics=spec.no_semantics, crossed_agents=spec.crossed_agents, n_shown=spec.n_shown
         )
-        return load_behaviour(spec.behaviour, domain)
+        return load_behaviour(spec.behaviour, domain, digest=spec.behaviour_digest)
 
     @functools.cached_property
     def wording(self) -> Wording:

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gnothi.behaviours.own import source_digest
 from gnothi.errors import SpecError
 from gnothi.finetune.recipes import Recipe, recipe
 from gnothi.models.registry import ModelInfo
@@ -32,6 +34,8 @@ class PreferencesSpec(BaseModel):
     """The run refuses another model of the same name."""
     behaviour: str = "preferences"
     """`preferences`, or one's own as `module:Class` or `file.py:Class`."""
+    behaviour_digest: str | None = None
+    """sha256 of one's own file: the run refuses one that was edited since. None for `preferences`."""
     domain: Literal["organism", "paper"]
     seed: int = Field(0, ge=0, lt=2**31)
     seeds: int = Field(4, ge=1, le=64)
@@ -76,6 +80,8 @@ class PreferencesSpec(BaseModel):
         Recipe.from_json(self.report_recipe)
         if self.agents % 2:
             raise ValueError("agents must be even, since report training takes half of them in turn")
+        if (self.behaviour == "preferences") != (self.behaviour_digest is None):
+            raise ValueError("behaviour_digest must be there for a behaviour of one's own and for no other")
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -133,13 +139,14 @@ _QUICK: dict[str, dict[str, Any]] = {
         "choices": 20,
         "fresh": 20,
         "native_choices": 20,
+        "remeasured": 20,
         "repeats": 2,
     },
     "scripted": {"seeds": 1, "agents": 8, "untrained_agents": 8},
 }
 
 
-def build(info: ModelInfo, *, quick: bool = False, **changes: Any) -> PreferencesSpec:
+def build(info: ModelInfo, /, *, quick: bool = False, **changes: Any) -> PreferencesSpec:
     """Fill in the defaults of the model's family, then the user's changes.
 
     Args:
@@ -158,6 +165,7 @@ def build(info: ModelInfo, *, quick: bool = False, **changes: Any) -> Preference
         values |= _QUICK[info.family]
     values |= given
     values |= {"model": info.name, "model_family": info.family, "model_digest": info.digest, "quick": quick}
+    values["behaviour_digest"] = source_digest(str(values.get("behaviour", "preferences")))
     if info.family == "organism" and values["domain"] != "organism":
         raise SpecError(
             f"domain must be organism for --model {info.name}, got {values['domain']!r}: it knows no English."
@@ -177,7 +185,13 @@ def parse(values: Mapping[str, Any]) -> PreferencesSpec:
     try:
         return PreferencesSpec(**values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg']}, got {e['input']!r:.60}" for e in error.errors()
-        )
+        problems = "; ".join(_problem(e) for e in error.errors())
         raise SpecError(f"spec must be possible, got {problems}. See docs/runs.md for the fields.") from error
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(map(str, error["loc"])) or "spec"
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {error['msg']}, got {error['input']!r:.60}"
+    near = get_close_matches(where, PreferencesSpec.model_fields, n=1)
+    return f"{where}: no such field" + (f" (did you mean {near[0]}?)" if near else "")
