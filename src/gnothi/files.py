@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,8 @@ def replacing(path: Path) -> Iterator[Path]:
         to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise error if isinstance(error, GnothiError) else cannot_write(path, error) from error
+        cause = error.__cause__ if isinstance(error, GnothiError) else error
+        raise cannot_write(path, cause or error) from error  # names the file that was meant, not the temporary one
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -80,9 +82,11 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def cannot_write(path: Path, error: Exception) -> StoreError:
+def cannot_write(path: Path, error: BaseException) -> StoreError:
     """The one message for a full disk, a missing right or a vanished folder."""
     said = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+    if number := re.search(r"(?:errno|os error) (\d+)", said):  # what Arrow and safetensors make of the system's error
+        said = os.strerror(int(number[1]))
     return StoreError(f"{path} must be writable, got {said}. Free space or choose another --out, then go on.")
 
 
