@@ -69,7 +69,7 @@ def test_out_must_be_a_folder_that_is_new_or_empty(tmp_path):
     before = names(tmp_path)
     with pytest.raises(StoreError, match="must name a folder, got the file"):
         RunFolder.create(tmp_path / "file", SPEC)
-    with pytest.raises(StoreError, match="with other files in it. Choose"):
+    with pytest.raises(StoreError, match="with other files in it"):
         RunFolder.create(tmp_path / "full", SPEC)
     with pytest.raises(StoreError, match="Not a directory"):
         RunFolder.create(tmp_path / "file" / "below", SPEC)
@@ -169,7 +169,7 @@ def test_what_is_missing_or_was_put_there_is_named(run):
     with pytest.raises(StoreError, match=r"estimates.parquet .* no such file. Delete run.json and resume"):
         run.verify()
     (run.path / "run.json").unlink()
-    with pytest.raises(StoreError, match="must be a finished run.*gnothi resume"):
+    with pytest.raises(StoreError, match=r"must be a finished run.*gnothi resume"):
         run.verify()
 
 

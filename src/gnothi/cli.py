@@ -39,6 +39,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
+        if code == 130:  # what newer typers make of an interruption
+            raise KeyboardInterrupt
         sys.exit(code)
     except GnothiError as error:
         print(f"gnothi: {_one_line(str(error))}", file=sys.stderr)
