@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import gnothi
+from gnothi import pipeline
 from gnothi.api import Run
 from gnothi.elicit.parse import REASONS
 from gnothi.errors import ModelError
@@ -14,11 +15,13 @@ from gnothi.models.scripted import ScriptedModel
 from gnothi.records import Message
 
 
-def small(script: str, folder, **options) -> Run:
+def small(script: str, folder, *, page: bool = False, **options) -> Run:
     options = {"agents": 4, "untrained_agents": 4, "fresh": 20, "native_choices": 10, "remeasured": 10} | options
-    return gnothi.run(
-        model=f"scripted/{script}", out=folder, engine="inline", progress=False, quick=True, choices=5, **options
-    )
+    options |= {"quick": True, "choices": 5}
+    with pytest.MonkeyPatch.context() as patch:
+        if not page:  # drawing takes longer than all the rest
+            patch.setattr(pipeline, "write_page", lambda *_: None)
+        return gnothi.run(model=f"scripted/{script}", out=folder, engine="inline", progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,8 @@ def constant(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module", params=["organism", "paper"])
 def nonsense(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return small("nonsense", tmp_path_factory.mktemp("nonsense") / "run", domain=request.param, repeats=2)
+    page, folder = request.param == "paper", tmp_path_factory.mktemp("nonsense") / "run"
+    return small("nonsense", folder, page=page, domain=request.param, repeats=2)
 
 
 def test_a_constant_letter_is_caught_by_the_gate(constant: Run):
@@ -77,8 +81,9 @@ def test_nonsense_has_no_agreement_and_says_why(nonsense: Run):
 
 
 def test_the_reasons_stand_on_the_page(nonsense: Run):
-    reason = "numbers unlikely" if nonsense.spec["domain"] == "organism" else "not JSON"
-    assert reason in nonsense.page.read_text(encoding="utf-8")
+    if nonsense.spec["domain"] == "organism":
+        pytest.skip("this one was run without a page")
+    assert "not JSON" in nonsense.page.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -125,7 +130,7 @@ def undecided_about_all(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_model_that_ties_everywhere_ends_with_a_page_and_no_number(undecided_about_all, tmp_path):
-    run = small("oracle", tmp_path / "run")
+    run = small("oracle", tmp_path / "run", page=True)
     tuned = run.units[run.units["unit"] == "tuned-0"].iloc[0]
     assert tuned["gate"] == "not instilled"
     assert "none of 80 fresh choices has a likelier option" in tuned["gate_reason"]
