@@ -119,8 +119,8 @@ def run(
         experiment = name
     if options.pop("experiment", experiment) != experiment:
         raise SpecError(f"--set experiment must be left out, got one beside {experiment}. Name it as the argument.")
-    model = model or options.pop("model", None) or "organism"
-    options.pop("model", None)
+    from_options = options.pop("model", None)
+    model = model if model is not None else "organism" if from_options is None else from_options
     if not isinstance(model, str) or not isinstance(options["quick"], bool):
         raise SpecError(
             f"model must be a name and quick true or false, got {model!r} and {options['quick']!r}. Mend the field."

@@ -190,7 +190,9 @@ def parse(values: Mapping[str, Any]) -> PreferencesSpec:
 
 
 def _problem(error: Any) -> str:
-    where = ".".join(map(str, error["loc"])) or "spec"
+    where = ".".join(map(str, error["loc"]))
+    if not where:  # about several fields; the message names them
+        return error["msg"].removeprefix("Value error, ").rstrip(".")
     if error["type"] != "extra_forbidden":
         return f"{where}: {error['msg']}, got {error['input']!r:.60}"
     near = get_close_matches(where, PreferencesSpec.model_fields, n=1)
