@@ -8,6 +8,11 @@ from typing import Any
 from gnothi.records import Estimate
 from gnothi.score.names import ARMS
 
+WIDE = 120
+"""Columns from which on notes stand beside the numbers."""
+_NUMBERS = ("value", "interval", "n", "points", "missing")
+_ARM_LINE = "  {:26} {:>7} {:>15} {:>3} {:>6} {:>7}"
+
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows as a table: aligned on a terminal, tab-separated elsewhere. All rows have the first one's keys."""
@@ -35,8 +40,33 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_estimates(estimates: Sequence[Estimate]) -> None:
-    """Print every estimate with its interval, n and method, or the reason why it is missing."""
-    print_rows([estimate_row(e) for e in estimates])
+    """Print every estimate with its interval and n, or the reason why it is missing.
+
+    On a terminal arms stand below the name of their estimate; where it is narrow, notes take a line of their own.
+    """
+    rows = [estimate_row(e) for e in estimates]
+    if not sys.stdout.isatty():
+        print_rows(rows)
+        return
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    wide = console.width >= WIDE
+    console.print(Text(_ARM_LINE.format("", *_NUMBERS), style="dim"))
+    for name in dict.fromkeys(row["estimate"] for row in rows):
+        console.print(Text(_cell(name), style="bold"))
+        for row in rows:
+            if row["estimate"] != name:
+                continue
+            line = Text(_ARM_LINE.format(_cell(row["arm"]), *(_cell(row[k]) for k in _NUMBERS)))
+            note = Text(_cell(row["note"]), style="dim")
+            if wide and len(line) + 2 + len(note) <= console.width:
+                line, note = line + "  " + note, Text()
+            console.print(line)
+            if note:
+                console.print(Padding(note, (0, 0, 0, 4)))
 
 
 def estimate_row(e: Estimate) -> dict[str, Any]:

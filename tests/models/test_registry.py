@@ -1,0 +1,91 @@
+import json
+import shutil
+
+import pytest
+
+from gnothi.errors import GnothiError, ModelError, SpecError
+from gnothi.models.organism import organism_folder, read_card
+from gnothi.models.registry import ORGANISMS, SCRIPTS, folder_digest, resolve
+
+
+def model_folder(path):
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    (path / "model.safetensors").write_bytes(b"x")
+    (path / "tokenizer.json").write_text("{}")
+    (path / "chat_template.jinja").write_text("t")
+    return path
+
+
+@pytest.mark.parametrize("name", ORGANISMS)
+def test_shipped_organisms_are_found_by_both_their_names(name):
+    info = resolve(name)
+    assert info.family == "organism" and info.folder == organism_folder(name) and info.name == name
+    assert resolve(name.replace("organism", "organism/1")).digest == info.digest == read_card(info.folder)["digest"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_need_no_folder(script):
+    info = resolve(f"scripted/{script}")
+    assert (info.family, info.folder) == ("scripted", None) and len(info.digest) == 64
+
+
+def test_folders_are_models_if_they_hold_config_and_safetensors(tmp_path):
+    folder = model_folder(tmp_path / "m")
+    assert resolve(f"hf/{folder}").family == "hf"
+    with pytest.raises(ModelError, match=r"without organism.json. Use hf/"):
+        resolve(f"organism/{folder}")
+    (folder / "organism.json").write_text("{}")
+    assert resolve(f"organism/{folder}").digest == resolve(f"hf/{folder}").digest
+
+
+def test_the_digest_changes_with_what_decides_answers_and_with_nothing_else(tmp_path):
+    folder = model_folder(tmp_path / "m")
+    before = folder_digest(folder)
+    assert folder_digest(shutil.copytree(folder, tmp_path / "copy")) == before
+    for name in ("README.md", "organism.json", "optimizer.pt"):
+        (folder / name).write_text("x")
+        assert folder_digest(folder) == before
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "tokenizer_config.json"):
+        old = (folder / name).read_bytes() if (folder / name).exists() else None
+        (folder / name).write_text('{"changed": 1}')
+        assert folder_digest(folder) != before
+        (folder / name).unlink() if old is None else (folder / name).write_bytes(old)
+    assert folder_digest(folder) == before
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    assert folder_digest(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: shutil.rmtree(f), "which does not exist. Give a path"),
+        (lambda f: (f / "config.json").unlink(), "must hold config.json, got none"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json that parses"),
+        (lambda f: (f / "model.safetensors").unlink(), r"must hold \*.safetensors, got none"),
+        (lambda f: (f / "model.safetensors").rename(f / "m.bin"), r"got pickled parameters only \(m.bin\).*not opened"),
+    ],
+)
+def test_a_folder_that_cannot_be_opened_is_refused_with_what_is_wrong(tmp_path, spoil, said):
+    folder = model_folder(tmp_path / "m")
+    spoil(folder)
+    with pytest.raises(ModelError, match=said):
+        resolve(f"hf/{folder}")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "gpt-9", "hf/", "hf", "organism/", "scripted", "scripted/", "openai/x", "a\0b", "hf/\ud800"]
+)
+def test_other_names_are_refused_with_those_that_there_are(name):
+    with pytest.raises(SpecError, match="--model"):
+        resolve(name)
+
+
+def test_an_organism_that_is_not_shipped_is_named(tmp_path):
+    with pytest.raises(ModelError, match="give its folder as organism/<folder>"):
+        organism_folder("organism/2")
+    (tmp_path / "organism.json").write_text("{")
+    with pytest.raises(GnothiError, match="must be a JSON file written by organism training"):
+        read_card(tmp_path)
+    (tmp_path / "organism.json").write_text(json.dumps({"name": "x"}))
+    assert read_card(tmp_path) == {"name": "x"}
