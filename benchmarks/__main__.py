@@ -60,8 +60,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}, {processor()}, one thread. A ratio above 1 is better",
         "for us; both sides were measured in the same run on the same numbers. Headline rows are in bold.",
         "",
-        "| what | ours | peer | unit | ratio | peer | largest difference |",
-        "|---|---|---|---|---|---|---|",
+        "| what | ours | peer | unit | ratio | peer | largest difference | share of matmul peak |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         name = f"**{row['name']}**" if row["headline"] else row["name"]
@@ -69,7 +69,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
         diff = "" if row["max_abs_diff"] is None else f"{row['max_abs_diff']:.1e}"
         version = f"{row['peer_name']} {row['peer_version'] or ''}".strip()
-        lines.append(f"| {name} | {row['ours']:.4g} | {peer} | {row['unit']} | {ratio} | {version} | {diff} |")
+        share = f"{row['peak_share']:.0%}" if row.get("peak_share") else ""
+        cells = [name, f"{row['ours']:.4g}", peer, row["unit"], ratio, version, diff, share]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
