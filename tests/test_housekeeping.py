@@ -41,7 +41,7 @@ def test_runs_are_listed_with_their_state_and_size(runs):
         "fourth": "damaged",
     }
     assert rows["first"]["model"] == "organism" and rows["first"]["MB"] == round(size_of(runs / "first") / 1e6, 1)
-    with pytest.raises(StoreError, match="must hold runs, got .*which does not exist"):
+    with pytest.raises(StoreError, match=r"must hold runs, got .*which does not exist"):
         list_runs(runs / "nowhere")
 
 
@@ -82,5 +82,5 @@ def test_a_run_that_cannot_be_removed_whole_is_said(runs, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(shutil, "rmtree", refuse)
-    with pytest.raises(StoreError, match="must be removable, got Permission denied.*Remove it yourself"):
+    with pytest.raises(StoreError, match=r"must be removable, got Permission denied.*Remove it yourself"):
         remove_run(runs / "first")

@@ -78,7 +78,8 @@ def test_samples_come_back_from_a_file_as_they_went_in(tmp_path_factory, rows):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\0\x1b[2J", "é" * 3, "e\u0301", "\U0001f600", "\u202eevil", "line\r\n\ttab", "x" * 3_000_000, "\ufffe"]
+    "text",
+    ["", "\0\x1b[2J", "é" * 3, "e\u0301", "\U0001f600", "\u202eevil", "line\r\n\ttab", "x" * 3_000_000, "\ufffe"],
 )
 def test_whatever_a_model_says_is_kept_to_the_letter(tmp_path, text):
     sample = Sample(sample_id="s", kind="report", context_id="c", messages=HI, text=text, reason="not JSON")
@@ -88,14 +89,12 @@ def test_whatever_a_model_says_is_kept_to_the_letter(tmp_path, text):
 
 def test_half_a_character_is_escaped_in_what_a_model_says_and_refused_in_what_we_say(tmp_path):
     extra = {"raw": "\udfff", "n": 1}
-    sample = Sample(
-        sample_id="s", kind="report", context_id="c", messages=HI, text="a\ud800b", reason="x", extra=extra
-    )
+    sample = Sample(sample_id="s", kind="report", context_id="c", messages=HI, text="a\ud800b", reason="x", extra=extra)
     assert sample.text == "a\\ud800b"
     write_table(tmp_path / "t.parquet", [sample.to_row()])
     (row,) = read_table(tmp_path / "t.parquet").to_dict("records")
     assert Sample.from_row(row) == sample and Sample.from_row(row).extra == extra
-    with pytest.raises(DataError, match="Message.content must be valid Unicode, got a lone surrogate at 1"):
+    with pytest.raises(DataError, match=r"Message.content must be valid Unicode, got a lone surrogate at 1"):
         Message("user", "a\ud800")
     with pytest.raises(DataError, match="its names must be valid Unicode"):
         Sample(sample_id="\ud800", kind="report", context_id="c", messages=HI, reason="x")

@@ -80,7 +80,7 @@ def test_report_rows_answer_with_the_weights_that_they_are_given():
 
 def test_an_item_that_was_trained_on_is_never_measured():
     refuse_overlap(ITEMS[:10], ITEMS[10:])
-    with pytest.raises(DataError, match="got 2 that do, first 't/.*Draw them from another stream"):
+    with pytest.raises(DataError, match=r"got 2 that do, first 't/.*Draw them from another stream"):
         refuse_overlap(ITEMS[:10], ITEMS[8:])
     swapped = Item(item_id="s", context_id=ITEMS[0].context_id, shown=ITEMS[0].shown, a=ITEMS[0].b, b=ITEMS[0].a)
     refuse_overlap([ITEMS[0]], [swapped])
