@@ -183,7 +183,7 @@ def test_variants_go_through_the_whole_run(
     if model == "scripted":
         options["fresh"] = 60
     else:
-        options |= {"repeats": 1, "report_training": False}
+        options |= {"repeats": 1, "report_training": variant == "crossed_agents"}
     run = gnothi.run(model=name, out=tmp_path / "run", engine="inline", progress=False, **options)
     rows = run.estimates.set_index(["name", "arm"])
     assert len(rows) > 250
@@ -192,6 +192,10 @@ def test_variants_go_through_the_whole_run(
         assert rows.loc[("report.validity", "tuned"), "value"] == 1
         assert rows.loc[("report.option_drift", "tuned"), "value"] == pytest.approx(0, abs=1e-9)
         assert rows.loc[("agreement.remeasured", "introspection"), "n_points"] == 20
+    elif variant == "crossed_agents":
+        log = (run.path / "run.log").read_text(encoding="utf-8")
+        asked = next(line for line in log.splitlines() if "introspection-0-0: first example" in line)
+        assert "[SELF-DESCRIPTION]" in asked and "[INTROSPECTION TASK]" not in asked
 
 
 def test_crossed_agents_come_in_fours():

@@ -41,7 +41,7 @@ def _rows(e: Evidence) -> pd.DataFrame:
             "learned": e.learned.ravel(),
             "learned_low": e.learned_low.ravel(),
             "learned_high": e.learned_high.ravel(),
-            "target": (blank if e.target is None else e.target).ravel(),
+            "target": (blank if e.target is None else e.target + 0.0).ravel(),  # + 0.0 turns -0 into 0
         }
     )
 
