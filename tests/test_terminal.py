@@ -49,6 +49,13 @@ def test_the_headline_marks_controls_and_says_what_is_missing(capsys):
     assert "missing" in err and "null control" in err.splitlines()[1]
 
 
+def test_why_intervals_are_missing_is_said_once(capsys):
+    alone = {**GOOD.to_json(), "low": None, "high": None, "reason": "1 unit usable"}
+    print_headline([Estimate(**alone), Estimate(**{**alone, "arm": "native"})])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and lines[2] == "2 without an interval: 1 unit usable"
+
+
 def test_a_gate_that_was_not_met_is_in_the_note():
     row = estimate_row(Estimate(**{**GOOD.to_json(), "gate": "not instilled", "reason": "why"}))
     assert row["note"] == "not instilled; why"

@@ -100,18 +100,23 @@ def run(
             raise GnothiError(f"no job ended well; the first said: {failures[0].message}. See {folder / 'run.log'}.")
         if failures:
             log.error("%d jobs failed; the run is scored without them and can be resumed", len(failures))
-        conclude(run_folder, it, failed=[f.job for f in failures])
+        conclude(run_folder, it, failed=[f.job for f in failures], report=report)
     return run_folder, failures
 
 
-def conclude(run_folder: RunFolder, it: Experiment, *, failed: Sequence[str] = ()) -> None:
+def conclude(
+    run_folder: RunFolder, it: Experiment, *, failed: Sequence[str] = (), report: Report | None = None
+) -> None:
     """Score the stored units and write the page. With failed jobs the run stays open for `resume`."""
     for unit in run_folder.units():
         run_folder.read_unit(unit)
+    say = report or (lambda *_: None)
+    say("run", 0, 2, "score")
     estimates = it.score(run_folder)
     record: dict[str, Any] = {"version": __version__, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
     record["failed"] = list(failed)
     run_folder.finish(estimates, record)
+    say("run", 1, 2, "write the page")
     write_page(run_folder, it)
     log.info("%d estimates from %d units", len(estimates), len(run_folder.units()))
 

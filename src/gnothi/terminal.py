@@ -85,14 +85,23 @@ def estimate_row(e: Estimate) -> dict[str, Any]:
 
 
 def print_headline(estimates: Sequence[Estimate]) -> None:
-    """Print the agreement of reported and learned weights for every arm, headline first, on standard error."""
+    """Print the agreement of reported and learned weights for every arm, headline first, on standard error.
+
+    Why intervals are missing is said once, since it is the same for most arms.
+    """
+    no_interval: dict[str, int] = {}
     for e in estimates:
         if e.name != "agreement.reported_vs_learned":
             continue
         row = estimate_row(e)
         kind = "null control" if e.arm in ARMS and ARMS[e.arm].control else ""
-        value = row["value"] or "missing"
-        print(f"{e.arm:26} {value:>7} {row['interval']:16} n={e.n:<3} {kind:13}{row['note']}".rstrip(), file=sys.stderr)
+        value, note = row["value"] or "missing", row["note"]
+        if e.value is not None and e.gate != "not instilled" and e.reason:
+            no_interval[e.reason] = no_interval.get(e.reason, 0) + 1
+            note = ""
+        print(f"{e.arm:26} {value:>7} {row['interval']:15} n={e.n:<3} {kind:12} {note}".rstrip(), file=sys.stderr)
+    for reason, count in no_interval.items():
+        print(f"{count} without an interval: {reason}", file=sys.stderr)
 
 
 @contextmanager
