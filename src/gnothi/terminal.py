@@ -95,10 +95,13 @@ def print_headline(estimates: Sequence[Estimate]) -> None:
             continue
         row = estimate_row(e)
         kind = "null control" if e.arm in ARMS and ARMS[e.arm].control else ""
-        value, note = row["value"] or "missing", row["note"]
+        value, note = row["value"], row["note"]
         if e.value is not None and e.gate != "not instilled" and e.reason:
             no_interval[e.reason] = no_interval.get(e.reason, 0) + 1
             note = ""
+        if e.value is None:
+            print(f"{e.arm:26} missing: {note}", file=sys.stderr)
+            continue
         print(f"{e.arm:26} {value:>7} {row['interval']:15} n={e.n:<3} {kind:12} {note}".rstrip(), file=sys.stderr)
     for reason, count in no_interval.items():
         print(f"{count} without an interval: {reason}", file=sys.stderr)
