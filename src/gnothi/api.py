@@ -76,8 +76,11 @@ class Run:
             SpecError: No figure of that name; the message lists them.
         """
         from gnothi.writeup.figures import figure
+        from gnothi.writeup.style import to_svg
 
-        return figure(self._experiment.view(pipeline.open_trusted(self.path, self._behaviour)), name)
+        drawn = figure(self._experiment.view(pipeline.open_trusted(self.path, self._behaviour)), name)
+        setattr(drawn, "_repr_svg_", lambda: to_svg(drawn))  # noqa: B010  what a notebook asks for; no backend needed
+        return drawn
 
     @property
     def page(self) -> Path:

@@ -29,7 +29,9 @@ def rendered() -> str:
         shown = items[1:] if wording.draws_options() else []
         title = f"{name} {' '.join(variants)}".strip()
         prompts = [("choice", wording.choice(items[0], context), "A or B")]
-        prompts += [("report", q.messages, wording.answer(q, weights)) for q in wording.questions(context, shown, k=2)[:2]]
+        prompts += [
+            ("report", q.messages, wording.answer(q, weights)) for q in wording.questions(context, shown, k=2)[:2]
+        ]
         for kind, messages, answer in prompts:
             body = "\n".join(f"<{m.role}>\n{m.content}" for m in messages)
             parts.append(f"##### {title}: {kind}\n{body}\n<answer>\n{answer}\n")

@@ -25,7 +25,8 @@ def permuted_within_context(items: Sequence[Item], labels: Sequence[str], *, rng
         where.setdefault(item.context_id, []).append(i)
     permuted: list[str] = list(labels)
     for indices in where.values():
-        for i, j in zip(indices, rng.permutation(indices).tolist(), strict=True):
+        order = [int(j) for j in rng.permutation(indices)]
+        for i, j in zip(indices, order, strict=True):
             permuted[i] = labels[j]
     return permuted
 

@@ -39,8 +39,10 @@ class Question:
 class Wording(Protocol):
     """What a domain's items and questions look like as messages."""
 
-    options: tuple[str, str]
-    """The two answers to a choice, first option first."""
+    @property
+    def options(self) -> tuple[str, str]:
+        """The two answers to a choice, first option first."""
+        ...
 
     def choice(self, item: Item, context: Context) -> Messages:
         """The prompt of one decision."""
