@@ -96,7 +96,7 @@ def over_units(
     low = high = reason = None
     method = {"mean": "t", "correlation": "t on Fisher z" if on_z else "t", "share": "Wilson with t and spread"}[kind]
     if n < MIN_UNITS:
-        reason = f"{of} usable, an interval needs {MIN_UNITS}"
+        reason = f"{n} usable unit{'s' if n != 1 else ''} of {len(values)}, an interval needs {MIN_UNITS}"
     elif kind == "share":
         low, high = _wilson(value, _t(level, n - 1) ** 2 * error**2, n_points, level)
     elif error < 1e-12 * max(1.0, abs(mean)):
