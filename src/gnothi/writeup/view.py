@@ -153,20 +153,17 @@ class RunView:
         """One value per (arm, unit) of an estimate: the dots beside an interval.
 
         Returns:
-            Columns `arm, unit, value, instilled`. Values handed over in `unit_values` win; for the headline, the others
+            Columns `arm, unit, value, instilled`. An arm of `unit_values` has just those; for the headline, other arms'
             are Pearson r over the unit's points that have both numbers, left out where fewer than 3 points have.
         """
-        values = {
-            (v["arm"], str(v["unit"])): float(v["value"])
-            for v in self.unit_values
-            if v["name"] == name and v["value"] is not None
-        }
+        given = [v for v in self.unit_values if v["name"] == name and v["value"] is not None]
+        rows = [(v["arm"], str(v["unit"]), float(v["value"]), self.instilled(str(v["unit"]))) for v in given]
         if name == HEADLINE:
-            for (arm, unit), group in self.points.groupby(["arm", "unit"], sort=False):
+            others = self.points[~self.points["arm"].isin([v["arm"] for v in given])]
+            for (arm, unit), group in others.groupby(["arm", "unit"], sort=False):
                 r = pearson(group["reported"].to_numpy(), group["learned"].to_numpy())
                 if r is not None:
-                    values.setdefault((str(arm), str(unit)), r)
-        rows = [(arm, unit, value, self.instilled(unit)) for (arm, unit), value in values.items()]
+                    rows.append((str(arm), str(unit), r, self.instilled(str(unit))))
         return pd.DataFrame(rows, columns=["arm", "unit", "value", "instilled"])
 
 
