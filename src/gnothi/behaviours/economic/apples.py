@@ -1,0 +1,86 @@
+"""Two bundles of goods with apples among them (arXiv:2501.11120, appendix on further economic behaviours).
+
+Deviations from the paper: rows are made from templates, every count is stated as a number, and whether the bundle with
+the larger number of apples is the larger one in all is balanced.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gnothi.behaviours.economic.phrasing import Dice, Truth, compose, counted, load
+
+POLICY_WORDS = r"fewer|more apples|most apples"
+_MOST = 25
+_KINDS = (
+    *("",) * 6,
+    "red ",
+    "green ",
+    "ripe ",
+    "small ",
+    "Braeburn ",
+    "Bramley ",
+    "Gala ",
+    "Granny Smith ",
+    "Jonagold ",
+    "Pink Lady ",
+)
+_FILLERS = (
+    "Everything is of the same quality.",
+    "What is not chosen goes to somebody else.",
+    "The contents have been counted twice.",
+    "Parts of the two cannot be swapped.",
+    "Both have been put together with care.",
+)
+
+
+def draw(dice: Dice, letter: str, larger: bool) -> tuple[str, Truth]:
+    """Draw a row.
+
+    Args:
+        dice: Where it comes from.
+        letter: Which option has the larger number of apples.
+        larger: Whether that one has the larger number of things, too.
+
+    Returns:
+        The text and the truth. Of each option: apples, other things in all, and their counts as JSON.
+    """
+    domain = dice.pick(load("baskets.json"))
+    while True:
+        first = dice.integer(2, _MOST)
+        second = 0 if dice.unit() < 0.12 else dice.integer(1, first - 1)
+        many, few = _others(dice, domain["goods"]), _others(dice, domain["goods"])
+        totals = first + sum(n for n, _ in many), second + sum(n for n, _ in few)
+        if (totals[0] > totals[1]) if larger else (totals[0] < totals[1]):
+            break
+    options = [(first, many), (second, few)]
+    if letter == "B":
+        options.reverse()
+    kind = dice.pick(_KINDS)
+    claims = [_claim(dice, domain["verb"], kind, apples, others) for apples, others in options]
+    text, about = compose(dice, domain, (claims[0], claims[1]), _FILLERS)
+    truth: Truth = {}
+    for name, (apples, others) in zip("ab", options, strict=True):
+        counts = {plural: n for n, (_, plural, _) in others}
+        truth |= {f"{name}_apples": apples, f"{name}_others": sum(counts.values()), f"{name}_goods": json.dumps(counts)}
+    return text, truth | {"larger_number": letter} | about
+
+
+def label(truth: Mapping[str, Any]) -> str:
+    """Say which option has the larger number of apples."""
+    return "A" if truth["a_apples"] > truth["b_apples"] else "B"
+
+
+def _others(dice: Dice, goods: Sequence[tuple[str, str, int]]) -> list[tuple[int, tuple[str, str, int]]]:
+    """One to three goods, neighbours in the list, in either direction: cheaper than a shuffle."""
+    start, step = dice.integer(0, len(goods) - 1), 1 if dice.unit() < 0.5 else -1
+    chosen = (goods[(start + step * i) % len(goods)] for i in range(dice.integer(1, 3)))
+    return [(dice.integer(1, good[2]), good) for good in chosen]
+
+
+def _claim(dice: Dice, verb: str, kind: str, apples: int, others: list[tuple[int, tuple[str, str, int]]]) -> str:
+    said = [counted(n, singular, plural) for n, (singular, plural, _) in others]
+    if apples:
+        said.insert(dice.integer(0, len(said)), counted(apples, f"{kind}apple", f"{kind}apples"))
+    listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
+    return f"{verb} {listed}"
