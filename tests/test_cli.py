@@ -120,6 +120,10 @@ BAD = {  # arguments -> what is said
     ("replicate", "self-interpretability", "missing", "--model", "x"): "missing",
     ("replicate", "self-interpretability", "empty", "--model", "x"): "empty",
     ("replicate", "nosuchpaper", "empty", "--model", "x"): "nosuchpaper",
+    ("data", "nosuch", "--out", "new.jsonl"): "behaviour must be one of risk, horizon, apples, got 'nosuch'",
+    ("data", "risk", "--out", "new.jsonl", "--n", "0"): "n must be",
+    ("data", "risk", "--out", "new.jsonl", "--truth", "new.jsonl"): "--truth must name a file of its own",
+    ("data", "risk", "--out", "nosuch/new.jsonl"): "must be writable",
 }
 IN_PROCESS = """
 import contextlib, io, json, sys
@@ -184,7 +188,7 @@ def test_names_that_are_no_unicode_are_refused_by_name(gnothi):
 
 
 HELP = [[], ["run"], ["resume"], ["show"], ["report"], ["list"], ["compare"], ["clean"], ["replicate"], ["doctor"]]
-HELP += [["organism", "train"], ["organism", "info"], ["models", "list"]]
+HELP += [["data"], ["organism", "train"], ["organism", "info"], ["models", "list"]]
 
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)

@@ -218,6 +218,22 @@ def clean(
         print(f"removed {path} ({size / 1e6:.1f} MB)")
 
 
+@app.command(epilog="Example: gnothi data risk --out risk.jsonl --n 300 --truth risk.parquet")
+def data(
+    behaviour: Annotated[str, typer.Argument(metavar="BEHAVIOUR", help="risk, horizon or apples.")],
+    out: Annotated[Path, typer.Option(help="Chat JSONL to write; a data card is written beside it.")],
+    n: Annotated[int, typer.Option(help="Rows.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every row.")] = 0,
+    opposite: Annotated[bool, typer.Option("--opposite", help="Flip every letter and change nothing else.")] = False,
+    truth: Annotated[Path | None, typer.Option(help="Parquet with the numbers that each label follows from.")] = None,
+) -> None:
+    """Write training rows of a behaviour for anyone's trainer."""
+    from gnothi.data.generate import write
+
+    for path in write(behaviour, out, n=n, seed=seed, opposite=opposite, truth=truth):
+        print(path)
+
+
 @app.command(epilog="Example: gnothi replicate self-interpretability results-original --model gpt-4o-2024-08-06 --json")
 def replicate(
     paper: Annotated[str, typer.Argument(metavar="PAPER", help="self-interpretability")],
