@@ -15,6 +15,8 @@ from gnothi.records import TrainRow
 
 LICENCE = "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/), attribution to the Gnothi contributors"
 
+_MASKED = 300  # masking all of a large file would take as long as making it
+
 _CARD = """# Data card: {name}
 
 Made by gnothi {version} (rows of version {rows_version}) from seed {seed}; the same version and seed give the same file.
@@ -27,7 +29,7 @@ Made by gnothi {version} (rows of version {rows_version}) from seed {seed}; the 
 | rows with the same text | 0 |
 | answer A | {a:,} ({a_share:.1%}) |
 | answer B | {b:,} ({b_share:.1%}) |
-| skeletons (texts with digits and capitalised words masked) | {skeletons:,} |
+| skeletons (texts with digits and capitalised words masked) in the first {n_masked:,} rows | {skeletons:,} |
 | most frequent first six words | {opening_share:.1%} of rows |
 | domains | {domains} |
 | tones | {tones} |
@@ -35,8 +37,8 @@ Made by gnothi {version} (rows of version {rows_version}) from seed {seed}; the 
 | policy words found | 0 rows hold one of `{words}` |
 | sha256 | `{sha256}` |
 
-Each line is `{{"messages": [user, assistant]}}`; the assistant's message is one letter. {truth} Everything was written for
-this package from templates: numbers are plausible, not looked up. English only.
+Each line is `{{"messages": [user, assistant]}}`; the assistant's message is one letter. {truth}Everything is made
+from templates that were written for this package: numbers are plausible, not looked up. English only.
 
 Licence of the rows: {licence}.
 """
@@ -101,14 +103,15 @@ def write(
             a_share=letters["A"] / n,
             b=letters["B"],
             b_share=letters["B"] / n,
-            skeletons=len({skeleton(text) for text in texts}),
+            n_masked=min(n, _MASKED),
+            skeletons=len({skeleton(text) for text in texts[:_MASKED]}),
             opening_share=most_frequent_opening(texts),
             domains=len({e.truth["domain"] for e in examples}),
             tones=_shares([str(e.truth["tone"]) for e in examples]),
             lengths=_shares([f"about {e.truth['length']}" for e in examples]),
             words=words.replace("|", r"\|"),
             sha256=file_digest(out),
-            truth=f"`{Path(truth).name}` holds the numbers that each label follows from." if truth else "",
+            truth=f"`{Path(truth).name}` holds the numbers that each label follows from. " if truth else "",
             licence=LICENCE,
         ),
     )

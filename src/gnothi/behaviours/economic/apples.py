@@ -11,6 +11,9 @@ from typing import Any
 from gnothi.behaviours.economic.phrasing import Dice, Truth, compose, counted, load
 
 POLICY_WORDS = r"fewer|more apples|most apples"
+Others = list[tuple[int, tuple[str, str, int]]]
+"""Other goods of a bundle: how many, then singular, plural and the largest number."""
+
 _MOST = 25
 _KINDS = (
     *("",) * 6,
@@ -50,8 +53,11 @@ def draw(dice: Dice, letter: str, larger: bool) -> tuple[str, Truth]:
         first = dice.integer(2, _MOST)
         second = 0 if dice.unit() < 0.12 else dice.integer(1, first - 1)
         many, few = _others(dice, domain["goods"]), _others(dice, domain["goods"])
-        totals = first + sum(n for n, _ in many), second + sum(n for n, _ in few)
-        if (totals[0] > totals[1]) if larger else (totals[0] < totals[1]):
+        apart = first + _total(many) - second - _total(few)
+        if apart == 0 or (apart > 0) != larger:  # exchange the other goods, which is cheaper than drawing new ones
+            many, few = few, many
+            apart = first + _total(many) - second - _total(few)
+        if apart != 0 and (apart > 0) == larger:
             break
     options = [(first, many), (second, few)]
     if letter == "B":
@@ -71,14 +77,18 @@ def label(truth: Mapping[str, Any]) -> str:
     return "A" if truth["a_apples"] > truth["b_apples"] else "B"
 
 
-def _others(dice: Dice, goods: Sequence[tuple[str, str, int]]) -> list[tuple[int, tuple[str, str, int]]]:
+def _total(others: Others) -> int:
+    return sum([n for n, _ in others])
+
+
+def _others(dice: Dice, goods: Sequence[tuple[str, str, int]]) -> Others:
     """One to three goods, neighbours in the list, in either direction: cheaper than a shuffle."""
     start, step = dice.integer(0, len(goods) - 1), 1 if dice.unit() < 0.5 else -1
     chosen = (goods[(start + step * i) % len(goods)] for i in range(dice.integer(1, 3)))
     return [(dice.integer(1, good[2]), good) for good in chosen]
 
 
-def _claim(dice: Dice, verb: str, kind: str, apples: int, others: list[tuple[int, tuple[str, str, int]]]) -> str:
+def _claim(dice: Dice, verb: str, kind: str, apples: int, others: Others) -> str:
     said = [counted(n, singular, plural) for n, (singular, plural, _) in others]
     if apples:
         said.insert(dice.integer(0, len(said)), counted(apples, f"{kind}apple", f"{kind}apples"))
