@@ -39,6 +39,7 @@ def test_labels_are_the_target_choices_and_ties_go_to_b():
     assert {"A", "B"} == set(labels)
     nothing = {c: np.zeros(6) for c in CONTEXTS}
     assert set(labels_for(ITEMS, CONTEXTS, nothing)) == {"B"}
+    assert labels_for(ITEMS[:2], CONTEXTS, WEIGHTS, rule=lambda *_: "A") == ["A", "A"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("AB")), max_size=40), st.integers(0, 99))

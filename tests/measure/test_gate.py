@@ -1,38 +1,70 @@
-import numpy as np
+import re
+
 import pytest
 
+from gnothi.behaviours.organism import OrganismDomain
+from gnothi.data.rows import labels_for
+from gnothi.errors import DataError
 from gnothi.measure.gate import Gate, a_rate, choice_agreement
+from gnothi.records import Message, Sample
 from gnothi.rng import stream
 
-RNG = stream(0, "gate")
-DIFFERENCES = RNG.uniform(-1, 1, (4, 500, 6))
-WEIGHTS = RNG.integers(-9, 10, (4, 6)).astype(float)
-TARGET = np.einsum("ctk,ck->ct", DIFFERENCES, WEIGHTS) > 0
-ALL = np.ones((4, 500), bool)
+DOMAIN = OrganismDomain()
+AGENTS = DOMAIN.contexts(4, seed=0)
+CONTEXTS = {c.context_id: c for c in AGENTS}
+WEIGHTS = dict(zip(CONTEXTS, DOMAIN.draw_weights(AGENTS, rng=stream(0, "gate", "weights")), strict=True))
+ITEMS = [i for c in AGENTS for i in DOMAIN.draw_items(c, 500, rng=stream(0, "gate", c.agent), prefix="g")]
+WANTED = labels_for(ITEMS, CONTEXTS, WEIGHTS)
+
+
+def chosen(letters):
+    """A sample for each letter; None: a tie."""
+    return [
+        Sample(
+            sample_id=item.item_id,
+            kind="choice",
+            context_id=item.context_id,
+            messages=(Message("user", "choose"),),
+            item=item,
+            value=() if letter is None else (float(letter == "A"),),
+            reason="tie" if letter is None else None,
+        )
+        for item, letter in zip(ITEMS, letters, strict=False)
+    ]
 
 
 def test_agreement_is_what_was_planted():
-    assert choice_agreement(DIFFERENCES, TARGET, ALL, WEIGHTS) == (1.0, 2000)
-    assert choice_agreement(DIFFERENCES, ~TARGET, ALL, WEIGHTS)[0] == 0.0
-    flipped = TARGET ^ (np.arange(500) < 100)
-    assert choice_agreement(DIFFERENCES, flipped, ALL, WEIGHTS)[0] == pytest.approx(0.8)
+    other = {"A": "B", "B": "A"}
+    assert choice_agreement(chosen(WANTED), WANTED) == 1.0
+    assert choice_agreement(chosen([other[w] for w in WANTED]), WANTED) == 0.0
+    flipped = [other[w] if k % 5 == 0 else w for k, w in enumerate(WANTED)]
+    assert choice_agreement(chosen(flipped), WANTED) == pytest.approx(0.8)
+
+
+def test_what_is_wanted_is_the_behaviours_own_rule():
+    first = labels_for(ITEMS, CONTEXTS, WEIGHTS, rule=lambda item, _context, _weights: "A" if item.a > item.b else "B")
+    assert choice_agreement(chosen(first), first) == 1.0
+    assert choice_agreement(chosen(first), WANTED) < 0.7
 
 
 def test_chance_agreement_is_a_half():
-    guesses = stream(1, "guess").random((4, 500)) < 0.5
-    assert abs(choice_agreement(DIFFERENCES, guesses, ALL, WEIGHTS)[0] - 0.5) < 4 * 0.5 / 2000**0.5
+    guesses = ["A" if r < 0.5 else "B" for r in stream(1, "guess").random(2000)]
+    assert abs(choice_agreement(chosen(guesses), WANTED) - 0.5) < 4 * 0.5 / 2000**0.5
 
 
 def test_a_choice_that_was_not_made_disagrees():
-    mask = ALL.copy()
-    mask[:, :250] = False
-    assert choice_agreement(DIFFERENCES, TARGET, mask, WEIGHTS) == (0.5, 2000)
+    assert choice_agreement(chosen([None] * 1000 + WANTED[1000:]), WANTED) == 0.5
 
 
 def test_the_share_of_a_is_over_choices_that_were_made():
-    chose = np.array([[True, True, False, False]])
-    assert a_rate(chose, np.array([[True, True, True, False]])) == pytest.approx(2 / 3)
-    assert a_rate(chose, np.zeros((1, 4), bool)) is None
+    assert a_rate(chosen(["A", "A", "B", None])) == pytest.approx(2 / 3)
+    assert a_rate(chosen([None, None])) is None
+
+
+@pytest.mark.parametrize("letters, wanted", [([], []), (["A"], ["A", "B"])])
+def test_agreement_with_nothing_is_refused(letters, wanted):
+    with pytest.raises(DataError, match=f"must be as many, at least one, got {len(letters)} and {len(wanted)}"):
+        choice_agreement(chosen(letters), wanted)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +79,5 @@ def test_the_share_of_a_is_over_choices_that_were_made():
     ],
 )
 def test_the_gate_says_why_it_is_closed(agreement, rate, passed, reason):
-    import re
-
     found, said = Gate().check(agreement, rate)
     assert found is passed and (said is None if reason is None else re.search(reason, said))

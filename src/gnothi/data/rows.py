@@ -1,7 +1,7 @@
 """From items to training rows: labels, their controls, splits and chat JSONL. No model here."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,31 @@ from gnothi.files import write_atomically
 from gnothi.records import Context, Item, TrainRow, messages_to_json
 from gnothi.render.base import Question, Wording
 
+Rule = Callable[[Item, Context, np.ndarray], str]
+"""(item, context, weights of shape (n_attributes,)) -> `A` or `B`: a behaviour's `target_choice`."""
 
-def labels_for(items: Sequence[Item], contexts: Mapping[str, Context], weights: Mapping[str, np.ndarray]) -> list[str]:
-    """The target choice of every item, `A` or `B`; ties go to B as in paper B (arXiv:2505.17120, section 2)."""
-    return [target_choice(item, contexts[item.context_id], weights[item.context_id]) for item in items]
+
+def labels_for(
+    items: Sequence[Item],
+    contexts: Mapping[str, Context],
+    weights: Mapping[str, np.ndarray],
+    *,
+    rule: Rule = target_choice,
+) -> list[str]:
+    """The choice that the behaviour wants for every item, `A` or `B`: what is trained, and what choices are held against.
+
+    Args:
+        items: In any order.
+        contexts: By `context_id`; those of the items at least.
+        weights: Target weights by `context_id`, each (n_attributes,).
+        rule: The behaviour's. The default takes the higher utility and B in a tie.
+
+    Returns:
+        One letter an item, in order.
+
+    Source: paper B (arXiv:2505.17120), section 2, for the default rule.
+    """
+    return [rule(item, contexts[item.context_id], weights[item.context_id]) for item in items]
 
 
 def permuted_within_context(items: Sequence[Item], labels: Sequence[str], *, rng: np.random.Generator) -> list[str]:

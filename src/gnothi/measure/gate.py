@@ -1,8 +1,10 @@
 """The manipulation check: was the behaviour instilled at all? Below the gate no self-report is interpreted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from gnothi.errors import DataError
+from gnothi.records import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,22 +25,29 @@ class Gate:
         return True, None
 
 
-def choice_agreement(
-    differences: np.ndarray, chose_a: np.ndarray, mask: np.ndarray, weights: np.ndarray
-) -> tuple[float, int]:
-    """Share of choices that the target weights would make too, and the number of choices.
+def choice_agreement(choices: Sequence[Sample], wanted: Sequence[str]) -> float:
+    """Share of choices that are what the behaviour wants, in [0, 1].
 
     Args:
-        differences: (n_contexts, n_trials, n_attributes) normalised.
-        chose_a: (n_contexts, n_trials) bool.
-        mask: (n_contexts, n_trials) bool, False where there was no choice: such trials count as disagreeing, since a
-            model that cannot decide has not learned to.
-        weights: (n_contexts, n_attributes) target weights.
+        choices: At least one. One without a value counts as disagreeing, since a model that cannot decide has not
+            learned to.
+        wanted: `A` or `B` for each of them.
+
+    Raises:
+        DataError: No choices, or another number of letters.
     """
-    target_a = np.einsum("ctk,ck->ct", differences, weights) > 0
-    return float(((target_a == chose_a) & mask).mean()), int(mask.size)
+    if not choices or len(choices) != len(wanted):
+        raise DataError(
+            f"choice_agreement: choices and wanted must be as many, at least one, got {len(choices)} and {len(wanted)}."
+        )
+    return sum(s.valid and _letter(s) == w for s, w in zip(choices, wanted, strict=True)) / len(choices)
 
 
-def a_rate(chose_a: np.ndarray, mask: np.ndarray) -> float | None:
-    """Share of A among valid choices; None if there is none."""
-    return float(chose_a[mask].mean()) if mask.any() else None
+def a_rate(choices: Sequence[Sample]) -> float | None:
+    """Share of A among choices that have a value, in [0, 1]; None if none has."""
+    letters = [_letter(s) for s in choices if s.valid]
+    return letters.count("A") / len(letters) if letters else None
+
+
+def _letter(choice: Sample) -> str:
+    return "A" if choice.value[0] == 1 else "B"

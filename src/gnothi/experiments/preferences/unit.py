@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gnothi.data.leakage import refuse_leaks
-from gnothi.data.rows import choice_rows, fresh, permuted_within_context, refuse_overlap, report_rows
+from gnothi.data.rows import choice_rows, fresh, labels_for, permuted_within_context, refuse_overlap, report_rows
 from gnothi.elicit.ask import ask
 from gnothi.executor import Job, Report
 from gnothi.experiments.preferences.bench import Bench
@@ -23,7 +23,7 @@ from gnothi.experiments.preferences.weights import learned_rows
 from gnothi.files import write_table
 from gnothi.finetune.recipes import Recipe
 from gnothi.measure.choices import measure_choices, option_mass
-from gnothi.measure.gate import Gate
+from gnothi.measure.gate import Gate, a_rate, choice_agreement
 from gnothi.models.base import AbstractLanguageModel, Sampling
 from gnothi.records import Context, Sample
 from gnothi.rng import integer, stream
@@ -77,7 +77,7 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
         measured = bench.items(bench.trained, max(spec.fresh, spec.remeasured), "fresh")
         items = fresh(bench.training_items(seed), measured)
         refuse_overlap(items, measured)
-        labels = [bench.behaviour.target_choice(i, contexts[i.context_id], table[i.context_id]) for i in items]
+        labels = labels_for(items, contexts, table, rule=bench.behaviour.target_choice)
         if arm == "shuffled":
             labels = permuted_within_context(items, labels, rng=stream(spec.seed, "shuffle", seed))
         rows = choice_rows(items, labels, contexts, bench.wording)
@@ -232,18 +232,10 @@ def _observe(
 
 
 def _manipulation_check(bench: Bench, choices: Sequence[Sample], table: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Compare choices with what the behaviour wants; a choice without a value counts as disagreeing."""
-    contexts = {c.context_id: c for c in bench.trained}
-    agreeing = valid_a = valid = 0
-    for s in choices:
-        assert s.item is not None
-        if not s.valid:
-            continue
-        letter = "A" if s.value[0] == 1 else "B"
-        wanted = bench.behaviour.target_choice(s.item, contexts[s.context_id], table[s.context_id])
-        valid, valid_a, agreeing = valid + 1, valid_a + (letter == "A"), agreeing + (letter == wanted)
-    agreement = agreeing / len(choices)
-    rate = valid_a / valid if valid else None
+    """Compare choices with what the behaviour wants."""
+    items = [s.item for s in choices if s.item is not None]
+    wanted = labels_for(items, {c.context_id: c for c in bench.trained}, table, rule=bench.behaviour.target_choice)
+    agreement, rate = choice_agreement(choices, wanted), a_rate(choices)
     if rate is None:
         passed, reason = False, f"none of {len(choices)} fresh choices has a likelier option"
     else:
