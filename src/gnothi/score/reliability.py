@@ -11,26 +11,15 @@ import numpy as np
 from gnothi.errors import DataError
 from gnothi.score.agreement import Value, pooled_r
 
-Fit = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
-"""(differences, chose_a, mask) -> learned weights, (n_contexts, n_attributes)."""
-
-
-def odd_and_even(n_trials: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of the first, third, … and of the second, fourth, … trial.
-
-    >>> [rows.tolist() for rows in odd_and_even(5)]
-    [[0, 2, 4], [1, 3]]
-    """
-    if n_trials < 2:
-        raise DataError(f"n_trials must be >= 2 to be split in halves, got {n_trials}.")
-    return np.arange(0, n_trials, 2), np.arange(1, n_trials, 2)
+Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(differences, chose_a) -> learned weights, (n_contexts, n_attributes), NaN where nothing was learned."""
 
 
 def split_half(odd: np.ndarray, even: np.ndarray) -> Value:
     """Pearson r of weights learned from odd with weights learned from even trials, pooled over points.
 
     Args:
-        odd: (n_contexts, n_attributes), scaled as the learned weights are.
+        odd: (n_contexts, n_attributes), scaled as the learned weights are; NaN where none were learned.
         even: The same shape.
 
     Returns:
@@ -39,7 +28,7 @@ def split_half(odd: np.ndarray, even: np.ndarray) -> Value:
     >>> split_half(np.array([[1.0, 2, 3]]), np.array([[1.0, 2, 3]])).value
     1.0
     """
-    return pooled_r(odd, even, sides=("weights from odd trials", "weights from even trials"))
+    return between_learned(odd, even, ("weights from odd trials", "weights from even trials"))
 
 
 def spearman_brown(half: Value) -> Value:
@@ -60,8 +49,8 @@ def spearman_brown(half: Value) -> Value:
     return replace(half, value=2 * half.value / (1 + half.value))
 
 
-def perfect_chooser(target: np.ndarray, differences: np.ndarray, fit: Fit, *, mask: np.ndarray | None = None) -> Value:
-    """Pearson r of target with learned weights for a chooser that follows its target exactly on these very items.
+def perfect_chooser(target: np.ndarray, differences: np.ndarray, chose_a: np.ndarray, fit: Fit) -> Value:
+    """Pearson r of target with learned weights for a chooser that does exactly what is wanted on these very items.
 
     This is the ceiling of `agreement.learned_vs_target`: what is left under 1 is due to the number of trials, the prior
     and the rounding, not to the model.
@@ -69,20 +58,34 @@ def perfect_chooser(target: np.ndarray, differences: np.ndarray, fit: Fit, *, ma
     Args:
         target: (n_contexts, n_attributes).
         differences: (n_contexts, n_trials, n_attributes) of the items that the model chose between.
+        chose_a: (n_contexts, n_trials) bool, whether the behaviour wants A.
         fit: The estimator that made the learned weights, scaling included.
-        mask: (n_contexts, n_trials) bool, True where a trial counts; None: all do.
 
     Returns:
-        Value in [-1, 1]; about .97 for 5 attributes and 50 trials, .99 for 100 (paper B's numbers of trials).
+        Value in [-1, 1]; about .97 for 5 attributes and 50 trials, .99 for 100 (paper B's numbers of trials). A point
+        from whose trials nothing is learned is missing.
 
     Raises:
         DataError: Shapes that do not fit.
     """
-    target, differences = np.asarray(target, float), np.asarray(differences, float)
-    if differences.ndim != 3 or differences.shape[::2] != target.shape:
+    target, differences, chose_a = np.asarray(target, float), np.asarray(differences, float), np.asarray(chose_a)
+    if differences.ndim != 3 or differences.shape[::2] != target.shape or chose_a.shape != differences.shape[:2]:
         raise DataError(
-            f"differences must have shape (n_contexts, n_trials, n_attributes) for target weights of shape "
-            f"{target.shape}, got {differences.shape}."
+            f"differences and chose_a must have shapes (n_contexts, n_trials, n_attributes) and (n_contexts, n_trials) "
+            f"for target weights of shape {target.shape}, got {differences.shape} and {chose_a.shape}."
         )
-    chose_a = (differences @ target[:, :, None])[:, :, 0] > 0  # ties go to B, as in the training labels
-    return pooled_r(fit(differences, chose_a, mask), target, sides=("learned weights", "target weights"))
+    return between_learned(fit(differences, chose_a), target, ("learned weights", "target weights"))
+
+
+def between_learned(x: np.ndarray, y: np.ndarray, sides: tuple[str, str]) -> Value:
+    """Pearson r of two sets of weights, (n_contexts, n_attributes) each, over the points that both have.
+
+    Args:
+        x: Weights; NaN where none were learned.
+        y: The same shape.
+        sides: What the two are, for the reason why there is no number.
+
+    >>> between_learned(np.array([[1.0, 2, 3, np.nan]]), np.array([[1.0, 2, 3, 4]]), ("before", "after")).n_missing
+    1
+    """
+    return pooled_r(x, y, np.isfinite(x) & np.isfinite(y), sides=sides)

@@ -1,11 +1,12 @@
 """All numbers of a `preferences` run: every statistic of every arm, over units, with its controls beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
+from gnothi.data.rows import labels_for
 from gnothi.experiments.preferences.bench import Bench
 from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidences_of
 from gnothi.experiments.preferences.spec import REPORT_ARMS
@@ -61,11 +62,7 @@ def _target_r(e: Evidence) -> Value:
 def _learned_vs_target(e: Evidence) -> Value:
     if e.target is None or e.arm in ("shuffled", "ceiling"):
         return _no("no weights were instilled in this arm")
-    return _both_learned(e.learned, e.target, ("learned weights", "target weights"))
-
-
-def _both_learned(x: np.ndarray, y: np.ndarray, sides: tuple[str, str]) -> Value:
-    return agreement.pooled_r(x, y, np.isfinite(x) & np.isfinite(y), sides=sides)
+    return reliability.between_learned(e.learned, e.target, ("learned weights", "target weights"))
 
 
 def _slope(e: Evidence) -> Value:
@@ -258,7 +255,7 @@ def _why_absent(arm: str, evidences: Evidences) -> str:
 
 
 def _shift(e: Evidence) -> Value:
-    return _both_learned(e.own, e.learned, ("weights learned after", "weights learned before"))
+    return reliability.between_learned(e.own, e.learned, ("weights learned after", "weights learned before"))
 
 
 def _gains(by_arm: dict[str, list[Evidence]]) -> list[Estimate]:
@@ -343,10 +340,8 @@ def _reliability(evidences: Evidences, maximum: int) -> list[Estimate]:
     for arm, scope, contexts in (("tuned", "trained", bench.trained), ("native", "untrained", bench.untrained)):
         units = [f"tuned-{i}" for i in range(evidences.spec.seeds) if f"tuned-{i}" in evidences.units]
         halves = [
-            _both_learned(
-                evidences.learned(u, scope, contexts, "odd"),
-                evidences.learned(u, scope, contexts, "even"),
-                ("weights from odd trials", "weights from even trials"),
+            reliability.split_half(
+                evidences.learned(u, scope, contexts, "odd"), evidences.learned(u, scope, contexts, "even")
             )
             for u in units
         ]
@@ -374,14 +369,12 @@ def _reliability(evidences: Evidences, maximum: int) -> list[Estimate]:
 
 def _perfect(bench: Bench, seed: int, maximum: int) -> Value:
     """What a chooser that does exactly what the behaviour wants reaches, measured on the same fresh items."""
-    table = bench.table(seed)
-    per = bench.spec.fresh
-    items = bench.items(bench.trained, per, "fresh")
-    rows = [items[n * per : (n + 1) * per] for n in range(len(bench.trained))]
-    both: Sequence[tuple[Any, list[Any]]] = list(zip(bench.trained, rows, strict=True))
-    differences = np.array([[i.differences(c.choice_type) for i in some] for c, some in both])
-    wanted = bench.behaviour.target_choice
-    chose_a = np.array([[wanted(i, c, table[c.context_id]) == "A" for i in some] for c, some in both])
-    learned, _ = learn(differences, chose_a, maximum=maximum)
-    target = np.array([table[c.context_id] for c in bench.trained])
-    return _both_learned(learned, target, ("learned weights", "target weights"))
+    table, contexts = bench.table(seed), {c.context_id: c for c in bench.trained}
+    items = bench.items(bench.trained, bench.spec.fresh, "fresh")  # a context's together, in the contexts' order
+    wanted = labels_for(items, contexts, table, rule=bench.behaviour.target_choice)
+    shape = (len(contexts), bench.spec.fresh)
+    differences = np.array([i.differences(contexts[i.context_id].choice_type) for i in items]).reshape(*shape, -1)
+    target = np.array([table[c] for c in contexts])
+    return reliability.perfect_chooser(
+        target, differences, np.array(wanted).reshape(shape) == "A", lambda x, y: learn(x, y, maximum=maximum)[0]
+    )
