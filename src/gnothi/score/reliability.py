@@ -1,6 +1,7 @@
-"""How far learned weights can be trusted, and how well a perfect reporter could score against them.
+"""How far learned weights can be trusted, and how near they would come to the target for a chooser without a fault.
 
-A report cannot agree with learned weights better than these agree with themselves.
+A report that knows everything but the noise of the measurement agrees with learned weights at the square root of their
+reliability (`spearman_brown`), not at 1.
 """
 
 from collections.abc import Callable
