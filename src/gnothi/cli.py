@@ -84,7 +84,7 @@ def run(
     model: Annotated[str | None, typer.Option(help="organism, organism-weak, hf/<folder>, scripted/oracle, …")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides every random draw. Default 0.")] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Fine-tuned models, each with a weight table of its own.")
+        int | None, typer.Option(min=1, help="Fine-tuned models, each with its own weight table. Default 4; 3 for hf/.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One small model, to see that it works.")] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: a new one under runs/.")] = None,

@@ -26,7 +26,10 @@ ESTIMATES: dict[str, str] = {
     "behaviour.choice_agreement": "share of fresh choices that agree with the target weights: the manipulation check",
     "behaviour.a_rate": "share of choices that are A, to catch a constant answer",
     "behaviour.option_mass": "probability that the model puts on A or B at all, mean over choices",
-    "behaviour.shift": "Pearson r of weights learned before and after report training: whether asking moved the doing",
+    "behaviour.shift": (
+        "Pearson r of weights learned before and after report training, from fewer choices after than before and in part "
+        "the same items: whether asking moved the doing"
+    ),
     "reliability.split_half": "Pearson r of weights learned from odd and from even trials",
     "reliability.spearman_brown": "split-half reliability stepped up to the full number of trials",
     "reliability.perfect_chooser": "r of target with learned weights for a chooser that follows its target exactly: the ceiling",

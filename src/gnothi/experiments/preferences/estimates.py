@@ -6,11 +6,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from gnothi.data.rows import labels_for
-from gnothi.experiments.preferences.bench import Bench
 from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidences_of
+from gnothi.experiments.preferences.manipulation import manipulation, trust
 from gnothi.experiments.preferences.spec import REPORT_ARMS
-from gnothi.experiments.preferences.weights import learn
 from gnothi.intervals import Kind, missing, over_units, paired, within_unit
 from gnothi.records import Estimate
 from gnothi.rng import stream
@@ -29,8 +27,17 @@ NEEDS_INSTILLING = (
     "untrained_agent",
     "other_instance",
     *REPORT_ARMS,
+    "native_introspection",
 )
 """Arms that say nothing unless the behaviour was instilled: a unit below the gate is left out of them."""
+
+AGAINST = {
+    "agreement.reported_vs_target": "the target table",
+    "agreement.learned_vs_target": "the target table",
+    "agreement.remeasured": "weights measured again in the reporting checkpoint",
+    "behaviour.shift": "the parent's learned weights",
+}
+"""What a number is scored against where it is not what its arm is scored against; `report.*` against nothing."""
 
 CONTROLS = tuple(a for a in REPORT_ARMS if a not in ("introspection", "introspection_learned"))
 
@@ -90,6 +97,8 @@ def _drift(e: Evidence) -> Value:
 
 
 def _position(e: Evidence) -> Value:
+    if (e.places < 0).all():
+        return _no("each question was about one attribute, so there is no list to have a place in")
     rows = (-1, e.repeats.shape[2])
     places = e.places.reshape(rows)
     return agreement.attribute_position(e.repeats.reshape(rows), e.repeats_valid.reshape(rows), positions=places)
@@ -158,8 +167,8 @@ def score(run: RunFolder) -> list[Estimate]:
         statistic = STATISTICS["agreement.reported_vs_learned"][1]
         found.append(_only("native.reported_vs_learned", arm, "correlation", statistic, by_arm, evidences))
     found += _gains(by_arm)
-    found += _behaviour(evidences)
-    found += _reliability(evidences, maximum)
+    found += manipulation(evidences)
+    found += trust(evidences, maximum)
     return found
 
 
@@ -197,23 +206,26 @@ def _estimate(
     gated: bool = True,
 ) -> Estimate:
     """One (name, arm): over units, or inside the one model that the arm is about."""
-    against = ARMS[arm].against
+    against = "" if name in UNGATED else AGAINST.get(name, ARMS[arm].against)
     if not pieces:
         return missing(name, arm, _why_absent(arm, evidences), against=against)
     needs = gated and arm in NEEDS_INSTILLING and name not in UNGATED
-    gate = _gate(pieces)
+    gate = _gate(pieces) if arm in NEEDS_INSTILLING else None
+    if name in UNGATED and len({e.units for e in pieces}) == 1:
+        pieces = pieces[:1]  # one model's answers, however many units they are compared with
     kept = [e for e in pieces if not (needs and e.gate == "not instilled")]
     if not kept:
         return missing(name, arm, _not_instilled(len(pieces)), against=against, gate=gate)
     values = [statistic(e) for e in kept]
-    points, lost = sum(v.n_points for v in values), sum(v.n_missing for v in values)
+    left_out = sum(int(e.valid.size) for e in pieces if not any(e is k for k in kept))
+    points, lost = sum(v.n_points for v in values), sum(v.n_missing for v in values) + left_out
     usable = [v for v in values if v.value is not None]
     if not usable:
         reason = values[0].reason or "undefined"
         return missing(name, arm, reason, n=0, n_points=points, against=against, gate=gate)
     labels = {"against": against, "gate": gate, "n_missing": lost}
-    if pieces[0].seed is None:
-        piece = kept[0]
+    piece = kept[0]
+    if piece.seed is None or (name in UNGATED and len(pieces) == 1 and evidences.spec.seeds > 1):
         return within_unit(
             lambda rows: statistic(piece.take(cast("list[int]", rows))).value,
             len(piece.contexts),
@@ -225,7 +237,14 @@ def _estimate(
             n_resamples=200 if name == HEADLINE else 60,  # they only serve a standard error
             **labels,
         )
-    return over_units([v.value for v in values], name=name, arm=arm, kind=kind, n_points=points, **labels)
+    numbers = [v.value for v in values] + [None] * (len(pieces) - len(kept))
+    estimate = over_units(numbers, name=name, arm=arm, kind=kind, n_points=points, **labels)
+    only = estimate.value if len({v.value for v in usable}) == 1 < len(usable) else None
+    if kind == "share" and only is not None and 0 < only < 1:
+        # the same number to the last digit is one measurement and not several: its spread is not known
+        reason = f"{len(usable)} units gave the same number, so there is no spread to make an interval from"
+        estimate = replace(estimate, low=None, high=None, reason=reason)
+    return estimate
 
 
 def _not_instilled(n: int) -> str:
@@ -233,10 +252,11 @@ def _not_instilled(n: int) -> str:
 
 
 def _gate(pieces: list[Evidence]) -> str | None:
+    """`not instilled` only if no unit is left: those below the gate are left out and counted."""
     gates = [e.gate for e in pieces if e.gate is not None]
     if not gates:
         return None
-    return "passed" if all(g == "passed" for g in gates) else "not instilled"
+    return "passed" if "passed" in gates else "not instilled"
 
 
 def _why_absent(arm: str, evidences: Evidences) -> str:
@@ -309,72 +329,3 @@ def _same_points(first: Evidence, second: Evidence) -> tuple[Value, Value]:
     valid = _against(first, first.learned) & _against(second, second.learned)
     a, b = (agreement.pooled_r(e.reported, e.learned, valid) for e in (first, second))
     return a, b
-
-
-def _behaviour(evidences: Evidences) -> list[Estimate]:
-    found = []
-    for arm in ("tuned", "shuffled"):
-        records = [r for u, r in evidences.records.items() if r["arm"] == arm]
-        for name, field, against in (
-            ("behaviour.choice_agreement", "choice_agreement", "the target table"),
-            ("behaviour.a_rate", "a_rate", ""),
-            ("behaviour.option_mass", "option_mass", ""),
-        ):
-            if not records:
-                found.append(missing(name, arm, "no unit of this arm was finished"))
-                continue
-            points = sum(r["n_choices"] for r in records)
-            gates = [r["gate"] for r in records] if arm == "tuned" else []
-            gate = None if not gates else "passed" if all(g == "passed" for g in gates) else "not instilled"
-            values = [r[field] for r in records]
-            found.append(
-                over_units(values, name=name, arm=arm, kind="share", n_points=points, against=against, gate=gate)
-            )
-    return found
-
-
-def _reliability(evidences: Evidences, maximum: int) -> list[Estimate]:
-    """Split halves of learned weights, and what a chooser that follows its target exactly would reach."""
-    found = []
-    bench = evidences.bench
-    for arm, scope, contexts in (("tuned", "trained", bench.trained), ("native", "untrained", bench.untrained)):
-        units = [f"tuned-{i}" for i in range(evidences.spec.seeds) if f"tuned-{i}" in evidences.units]
-        halves = [
-            reliability.split_half(
-                evidences.learned(u, scope, contexts, "odd"), evidences.learned(u, scope, contexts, "even")
-            )
-            for u in units
-        ]
-        for name, values in (
-            ("reliability.split_half", halves),
-            ("reliability.spearman_brown", [reliability.spearman_brown(h) for h in halves]),
-        ):
-            if not values or all(v.value is None for v in values):
-                reason = (values[0].reason if values else None) or "no unit of this arm was finished"
-                found.append(missing(name, arm, reason))
-                continue
-            points = sum(v.n_points for v in values)
-            found.append(over_units([v.value for v in values], name=name, arm=arm, kind="correlation", n_points=points))
-    name, against = "reliability.perfect_chooser", "target table"
-    values = [_perfect(bench, i, maximum) for i in range(evidences.spec.seeds) if f"tuned-{i}" in evidences.units]
-    if not values:
-        return [*found, missing(name, "tuned", "no unit of this arm was finished")]
-    points = sum(v.n_points for v in values)
-    numbers = [v.value for v in values]
-    return [
-        *found,
-        over_units(numbers, name=name, arm="tuned", kind="correlation", n_points=points, against=against),
-    ]
-
-
-def _perfect(bench: Bench, seed: int, maximum: int) -> Value:
-    """What a chooser that does exactly what the behaviour wants reaches, measured on the same fresh items."""
-    table, contexts = bench.table(seed), {c.context_id: c for c in bench.trained}
-    items = bench.items(bench.trained, bench.spec.fresh, "fresh")  # a context's together, in the contexts' order
-    wanted = labels_for(items, contexts, table, rule=bench.behaviour.target_choice)
-    shape = (len(contexts), bench.spec.fresh)
-    differences = np.array([i.differences(contexts[i.context_id].choice_type) for i in items]).reshape(*shape, -1)
-    target = np.array([table[c] for c in contexts])
-    return reliability.perfect_chooser(
-        target, differences, np.array(wanted).reshape(shape) == "A", lambda x, y: learn(x, y, maximum=maximum)[0]
-    )

@@ -131,7 +131,7 @@ class Evidences:
     def reports(self, unit: str, scope: str, contexts: Sequence[Context]) -> dict[str, np.ndarray]:
         """Fields of `Evidence` about reports: single ones, where they are valid, places, and means over repeats.
 
-        A question about one attribute alone has no list; there the place is the attribute's own number.
+        A question about one attribute alone has no list; there the place is -1.
         """
         row = {c.context_id: i for i, c in enumerate(contexts)}
         found: dict[tuple[int, int], list[tuple[int, tuple[float, float] | None]]] = {}
@@ -145,7 +145,7 @@ class Evidences:
             for place, j in enumerate(more["attributes"]):
                 good = pd.isna(reason) and value[j] is not None and not np.isnan(value[j])
                 pair = (float(value[j]), float(more.get("mode", value[j]))) if good else None
-                place = place if len(more["attributes"]) > 1 else j
+                place = place if len(more["attributes"]) > 1 else -1
                 found.setdefault((row[context_id], j), []).append((place, pair))
         k = max(map(len, found.values()))
         shape = (len(contexts), k, contexts[0].n_attributes)
@@ -245,8 +245,10 @@ class Evidences:
             yield self._piece("untuned", i, BASE, "trained", trained, **more)
         other = f"tuned-{(i + 1) % self.spec.seeds}"
         if other != tuned and other in self.units:
-            yield self._piece("other_instance", (i + 1) % self.spec.seeds, other, "trained", trained, **more)
-        if len(untrained) == len(trained) or len(untrained) < len(trained):
+            both = "passed" if self.gate(tuned) == self.gate(other) == "passed" else "not instilled"
+            reporter = (i + 1) % self.spec.seeds
+            yield self._piece("other_instance", reporter, other, "trained", trained, **more | {"gate": both})
+        if len(untrained) <= len(trained):
             paired = {k: v[: len(untrained)] if isinstance(v, np.ndarray) else v for k, v in more.items()}
             yield self._piece("untrained_agent", i, tuned, "untrained", untrained, **paired)
         native = {**self._scored_against(tuned, "untrained", untrained), "gate": self.gate(tuned)}

@@ -1,5 +1,7 @@
 """What the page of a `preferences` run is made from."""
 
+import json
+import shlex
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,9 @@ import pandas as pd
 from gnothi._version import __version__
 from gnothi.experiments.preferences.estimates import unit_values
 from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidences_of
+from gnothi.experiments.preferences.spec import PreferencesSpec, build
+from gnothi.finetune.recipes import RECIPES
+from gnothi.models.registry import ModelInfo
 from gnothi.score.names import ARMS
 from gnothi.store import RunFolder, read_estimates
 from gnothi.writeup.view import RunView, Table
@@ -76,14 +81,15 @@ def view(run: RunFolder) -> RunView:
         notes.append(
             "Crossed agents: all agents decide about one kind of item here; reports are asked as `you are NAME`."
         )
-    quick = " --quick" if spec.quick else ""
+    if spec.quick:
+        notes.append("A quick run, to see that everything works: its numbers are not for quoting.")
     return RunView(
         title=f"Preferences instilled in {spec.model}",
         question=QUESTION,
         experiment=spec.experiment,
         model={"name": spec.model, "digest": spec.model_digest, "dtype": spec.dtype, "notes": []},
         spec=spec.to_json(),
-        command=f"gnothi run preferences --model {spec.model} --seed {spec.seed} --seeds {spec.seeds}{quick}",
+        command=command(spec),
         version=__version__,
         created=_created(run),
         estimates=read_estimates(run.path / "estimates.parquet"),
@@ -97,9 +103,38 @@ def view(run: RunFolder) -> RunView:
     )
 
 
-def _created(run: RunFolder) -> str:
-    import json
+def command(spec: PreferencesSpec) -> str:
+    """The command line that makes this specification: every field that is not its model's default is named."""
+    info = ModelInfo(name=spec.model, family=spec.model_family, digest=spec.model_digest)
+    default = build(info, quick=spec.quick).to_json()
+    words = [
+        "gnothi",
+        "run",
+        "preferences",
+        "--model",
+        spec.model,
+        "--seed",
+        str(spec.seed),
+        "--seeds",
+        str(spec.seeds),
+    ]
+    words += ["--quick"] if spec.quick else []
+    for name, value in spec.to_json().items():
+        if value == default[name] or name in ("seed", "seeds", "behaviour_digest"):
+            continue
+        if name in ("recipe", "report_recipe"):
+            named = value["name"] in RECIPES and RECIPES[value["name"]].to_json() == value
+            value = value["name"] if named else value
+        if name in ("no_semantics", "crossed_agents"):
+            words.append("--" + name.replace("_", "-"))
+        elif name == "behaviour":
+            words += ["--behaviour", value]
+        else:
+            words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
 
+
+def _created(run: RunFolder) -> str:
     return json.loads((run.path / "run.json").read_text(encoding="utf-8"))["finished"]
 
 
@@ -117,8 +152,6 @@ def _validity(evidences: Evidences) -> list[dict[str, Any]]:
 
 
 def _examples(evidences: Evidences) -> list[dict[str, Any]]:
-    import json
-
     found = []
     for unit, counts in SHOWN_EXAMPLES.items():
         if unit not in evidences.units:
