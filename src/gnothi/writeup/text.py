@@ -158,7 +158,8 @@ def cautions(view: RunView) -> list[str]:
             said.append(_sentence(f"The control {e.arm} has no value: {e.reason}"))
         elif e.low is not None and e.high is not None and not e.low <= 0 <= e.high:
             said.append(
-                f"The interval of the control {e.arm}, {value_and_interval(e)}, leaves out 0: {ARMS[e.arm].meaning}."
+                f"The interval of the control {e.arm}, {value_and_interval(e)}, leaves out 0: {ARMS[e.arm].meaning}, "
+                "or chance: one null in twenty does. Another --seed tells."
             )
     for e in view.named("agreement.gain"):
         if e.value is not None and e.arm in ("introspection", "introspection_learned", "native_introspection"):
