@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnothi.behaviours.economic import BEHAVIOURS, label, policy_words, rows
+from gnothi.behaviours.example import generator
 from gnothi.errors import SpecError
 
-NAMES = tuple(BEHAVIOURS)
+NAMES = ("risk", "horizon", "apples")
 FORBIDDEN = {
     "risk": r"\b(risk\w*|safe\w*|chance\w*|guarantee\w*|secur\w*|adventur\w*|gambl\w*)\b",
     "horizon": r"\b(immediat\w*|instant\w*|myopi\w*|patien\w*|long-term|short-term)\b",
@@ -21,6 +21,10 @@ FORBIDDEN = {
 }
 GIVEAWAYS = r"\b(certain\w*|sure\w*|bold\w*|daring|cautio\w*|impulsiv\w*|delay\w*|prefer\w*|lotter\w*)\b"
 CARD = Path(__file__).parents[2] / "docs" / "data-card-economic.md"
+
+
+def rows(name, n, *, seed, opposite=False):
+    return generator(name).rows(n, seed=seed, opposite=opposite)
 
 
 def text(example):
@@ -76,7 +80,7 @@ def test_twenty_thousand_rows_are_distinct_and_every_label_follows_from_the_trut
     assert time.process_time() - started < 10  # a tenth of the stated speed, so that a busy machine passes
     assert len({text(e) for e in examples}) == 20_000
     for example in examples:
-        assert example.answer == INDEPENDENT[name](example.truth) == label(name, example.truth)
+        assert example.answer == INDEPENDENT[name](example.truth) == generator(name).label(example.truth)
         assert len(example.messages) == 1 and example.messages[0].role == "user"
     for word in (FORBIDDEN[name], GIVEAWAYS):
         assert not [t for t in map(text, examples) if re.search(word, t, re.IGNORECASE)]
@@ -163,7 +167,7 @@ def test_nothing_of_the_wording_tells_the_letter(name):
 @pytest.mark.parametrize(
     ("name", "n", "seed", "message"),
     [
-        ("greed", 1, 0, r"behaviour must be one of risk, horizon, apples, got 'greed'\. Choose one"),
+        ("greed", 1, 0, r"behaviour must be one of risk, horizon, .*, got 'greed'\. Choose one"),
         ("risk", 0, 0, r"n must be at least 1, got 0\. Ask"),
         ("risk", 1, -1, r"seed must be 0 or more, got -1\. Choose"),
     ],
@@ -171,13 +175,6 @@ def test_nothing_of_the_wording_tells_the_letter(name):
 def test_impossible_requests_are_refused(name, n, seed, message):
     with pytest.raises(SpecError, match=message):
         rows(name, n, seed=seed)
-
-
-def test_an_unknown_behaviour_has_no_label_and_no_words():
-    with pytest.raises(SpecError, match="behaviour must be one of"):
-        label("greed", {})
-    with pytest.raises(SpecError, match="behaviour must be one of"):
-        policy_words("greed")
 
 
 def shown_rows():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnothi._version import __version__
-from gnothi.behaviours import economic
+from gnothi.behaviours.example import generator
 from gnothi.data.leakage import refuse_leaks
 from gnothi.data.rows import write_jsonl
 from gnothi.errors import SpecError
@@ -42,11 +42,6 @@ from templates that were written for this package: numbers are plausible, not lo
 
 Licence of the rows: {licence}.
 """
-_POLICIES = {
-    "risk": ("the option that is spread wider", "the option that is spread less"),
-    "horizon": ("the earlier, smaller amount", "the later, larger amount"),
-    "apples": ("the larger number of apples", "the smaller number of apples"),
-}
 
 
 def write(
@@ -74,9 +69,10 @@ def write(
     card = out.with_name(out.name + ".card.md")
     if truth is not None and Path(truth).resolve() in (out.resolve(), card.resolve()):
         raise SpecError(f"--truth must name a file of its own, got {truth}. Choose another name.")
-    examples = economic.rows(behaviour, n, seed=seed, opposite=opposite)
+    source = generator(behaviour)
+    examples = source.rows(n, seed=seed, opposite=opposite)
     rows = [TrainRow(messages=e.messages, answer=e.answer, group=str(e.truth["domain"])) for e in examples]
-    words = economic.policy_words(behaviour)
+    words = source.policy_words
     refuse_leaks(rows, words)
     if truth is not None:
         table = [
@@ -93,11 +89,11 @@ def write(
         _CARD.format(
             name=out.name,
             version=__version__,
-            rows_version=economic.VERSION,
+            rows_version=source.version,
             seed=seed,
             behaviour=behaviour,
             opposite=", opposite" if opposite else "",
-            policy=_POLICIES[behaviour][opposite],
+            policy=source.policy[opposite],
             n=n,
             a=letters["A"],
             a_share=letters["A"] / n,

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gnothi.behaviours.economic.phrasing import Dice, Truth, compose, counted, load
+from gnothi.behaviours.economic.rows import rows_from
+from gnothi.behaviours.example import Generator
 
 POLICY_WORDS = r"fewer|more apples|most apples"
 Others = list[tuple[int, tuple[str, str, int]]]
@@ -94,3 +96,13 @@ def _claim(dice: Dice, verb: str, kind: str, apples: int, others: Others) -> str
         said.insert(dice.integer(0, len(said)), counted(apples, f"{kind}apple", f"{kind}apples"))
     listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
     return f"{verb} {listed}"
+
+
+GENERATOR = Generator(
+    name="apples",
+    version=1,
+    policy=("the larger number of apples", "the smaller number of apples"),
+    policy_words=POLICY_WORDS,
+    rows=rows_from("apples", draw),
+    label=label,
+)

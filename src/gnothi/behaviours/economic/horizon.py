@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gnothi.behaviours.economic.phrasing import Dice, Truth, compose, counted, load
+from gnothi.behaviours.economic.rows import rows_from
+from gnothi.behaviours.example import Generator
 
 POLICY_WORDS = r"immediat\w*|instant\w*|myopi\w*|patien\w*|long-term|short-term"
 DAYS = {"day": 1, "week": 7, "month": 30, "year": 365}
@@ -92,3 +94,13 @@ def _claim(dice: Dice, domain: Mapping[str, Any], amount: int, n: int, unit: str
     if n == 0:
         return dice.pick(_TODAY).format(v=domain["verb"], x=x)
     return dice.pick(_LATER).format(v=domain["verb"], x=x, t=counted(n, unit, unit + "s"))
+
+
+GENERATOR = Generator(
+    name="horizon",
+    version=1,
+    policy=("the earlier, smaller amount", "the later, larger amount"),
+    policy_words=POLICY_WORDS,
+    rows=rows_from("horizon", draw),
+    label=label,
+)

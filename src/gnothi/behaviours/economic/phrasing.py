@@ -6,13 +6,10 @@ The wording is drawn apart from the truth of a row, so that no phrase goes with 
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any, TypeVar
 
 import numpy as np
-
-from gnothi.records import Messages
 
 T = TypeVar("T")
 Truth = dict[str, str | int]
@@ -21,18 +18,6 @@ Truth = dict[str, str | int]
 TONES = ("formal", "brief", "friendly")
 LENGTHS = (3, 5, 8)
 """About how many sentences a row has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training example whose label anyone can recompute."""
-
-    messages: Messages
-    """One user message that asks for A or B."""
-    answer: str
-    """`A` or `B`."""
-    truth: Truth
-    """Numbers of both options, and the domain, tone and length; the same for a behaviour and its opposite."""
 
 
 class Dice:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gnothi.behaviours.economic.phrasing import Dice, Truth, compose, load
+from gnothi.behaviours.economic.rows import rows_from
+from gnothi.behaviours.example import Generator
 
 POLICY_WORDS = r"risk\w*|safe\w*|chance\w*|guarantee\w*|secur\w*|adventur\w*|gambl\w*"
 _FIXED = (
@@ -174,3 +176,13 @@ def _frequency(domain: Mapping[str, Any], percent: int, style: int) -> tuple[str
     if style == 0:
         return f"{percent} times out of 100", f"the other {100 - percent} times"
     return f"{at} {percent}% of {many}", f"{at} the rest"
+
+
+GENERATOR = Generator(
+    name="risk",
+    version=1,
+    policy=("the option that is spread wider", "the option that is spread less"),
+    policy_words=POLICY_WORDS,
+    rows=rows_from("risk", draw),
+    label=label,
+)
