@@ -13,10 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gnothi.score.names import ARMS
 from gnothi.writeup import style
 from gnothi.writeup.text import interval, number, plain, value_and_interval
-from gnothi.writeup.view import HEADLINE, RunView, Table, arm_order, pearson
+from gnothi.writeup.view import HEADLINE, RunView, Table, pearson
 
 MANY = 1500
 """Points above which a scatter is stored as pixels: a page stays small enough to mail."""
@@ -25,25 +24,24 @@ GROUPS = ("fine-tuned", "null controls, expected at 0", "report training", "for 
 """Order and names of the groups of arms."""
 
 
-def group_of(arm: str) -> str:
+def group_of(view: RunView, arm: str) -> str:
     """Return which of `GROUPS` an arm belongs to."""
-    if arm in ARMS and ARMS[arm].control:
+    if view.is_control(arm):
         return GROUPS[1]
     if arm.startswith("introspection"):
         return GROUPS[2]
     if arm in ("tuned", "shuffled_own"):
         return GROUPS[0]
-    return GROUPS[3] if arm in ARMS else GROUPS[4]
+    return GROUPS[3] if arm in view.arms else GROUPS[4]
 
 
 def effects_data(view: RunView) -> Table:
     """One row for an arm's estimate of the headline and one for each unit's own value, in the order drawn."""
     rows = []
     dots = view.per_unit(view.headline[0])
-    estimates = sorted(view.named(view.headline[0]), key=lambda e: GROUPS.index(group_of(e.arm)))
+    estimates = sorted(view.named(view.headline[0]), key=lambda e: GROUPS.index(group_of(view, e.arm)))
     for e in estimates:
-        against = e.against or (ARMS[e.arm].against if e.arm in ARMS else "")
-        shared = {"group": group_of(e.arm), "arm": e.arm, "against": against}
+        shared = {"group": group_of(view, e.arm), "arm": e.arm, "against": view.against(e)}
         why = e.reason if e.value is None or e.low is None else None
         state = "not instilled" if e.gate == "not instilled" else None
         rows.append(
@@ -159,8 +157,8 @@ def target_data(view: RunView) -> Table:
     """Learned and target weights, once a model: arms that only re-use another's learned weights are left out."""
     own = [
         a
-        for a in arm_order(view.points["arm"])
-        if not (a in ARMS and ARMS[a].control) and not a.startswith(("introspection", "native", "ceiling", "untuned"))
+        for a in view.in_order(view.points["arm"])
+        if not view.is_control(a) and not a.startswith(("introspection", "native", "ceiling", "untuned"))
     ]
     points = view.points.dropna(subset=["learned", "target"])
     points = points[points["arm"].isin(own)]
@@ -176,7 +174,7 @@ def target(view: RunView, data: Table) -> Figure:
 
 
 def _panels(view: RunView, data: Table, *, x: str, y: str, name: str, xlabel: str, ylabel: str) -> Figure:
-    arms = arm_order(data["arm"])
+    arms = view.in_order(data["arm"])
     units = list(dict.fromkeys(map(str, data["unit"])))
     by_unit = 1 < _most_units(data) <= len(style.UNIT_MARKS)
     columns = min(3, max(2, len(arms)))
@@ -272,7 +270,7 @@ def training_data(view: RunView) -> Table:
     """
     points = view.points
     before = points[points["arm"] == "tuned"]
-    kinds = [a for a in arm_order(points["arm"]) if a.startswith("introspection")]
+    kinds = [a for a in view.in_order(points["arm"]) if a.startswith("introspection")]
     values: dict[tuple[str, str, str], list[float]] = {}
     for (arm, unit, _), group in points[points["arm"].isin(kinds)].groupby(
         ["arm", "unit", "fold"], sort=False, dropna=False
@@ -313,7 +311,7 @@ def _mean_r(values: list[float]) -> float:
 
 def training(view: RunView, data: Table) -> Figure:
     """A line a unit: tuned, asked about held-out agents, to report-trained; a panel a kind of report training."""
-    arms = arm_order(data["arm"])
+    arms = view.in_order(data["arm"])
     columns = 3 if len(arms) != 4 else 4
     figure, panels = style.grid(len(arms), columns=columns, height=2.9, legend=0.35, sharey=True)
     parents = list(dict.fromkeys(data["parent"]))

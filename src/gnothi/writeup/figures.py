@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from gnothi.errors import DataError
 from gnothi.writeup import agreement_figures, style, training_figures
 from gnothi.writeup.text import answer, value_and_interval
-from gnothi.writeup.view import HEADLINE, RunView, Table, arm_order
+from gnothi.writeup.view import HEADLINE, RunView, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Plot:
 def _alt_arms(name: str) -> Callable[[RunView, Table], str]:
     def alt(view: RunView, data: Table) -> str:
         said = [f"{e.arm} {value_and_interval(e)}" for e in view.named(name) if e.arm in set(data["arm"])]
-        return "; ".join(said) or f"{len(data):,} points of {', '.join(arm_order(data['arm']))}"
+        return "; ".join(said) or f"{len(data):,} points of {', '.join(view.in_order(data['arm']))}"
 
     return alt
 

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from gnothi.score.names import ARMS, ESTIMATES
+from gnothi.score.names import ESTIMATES
 from gnothi.writeup import figures
 from gnothi.writeup.text import (
     LIMIT,
@@ -129,10 +129,10 @@ def _arms(view: RunView) -> list[dict[str, Any]]:
     return [
         {
             "estimate": e,
-            "against": e.against or (ARMS[e.arm].against if e.arm in ARMS else ""),
-            "reporter": ARMS[e.arm].reporter if e.arm in ARMS else "",
-            "meaning": ARMS[e.arm].meaning if e.arm in ARMS else "",
-            "control": e.arm in ARMS and ARMS[e.arm].control,
+            "against": view.against(e),
+            "reporter": view.arms[e.arm].reporter if e.arm in view.arms else "",
+            "meaning": view.arms[e.arm].meaning if e.arm in view.arms else "",
+            "control": view.is_control(e.arm),
         }
         for e in view.named(view.headline[0])
     ]
@@ -140,7 +140,7 @@ def _arms(view: RunView) -> list[dict[str, Any]]:
 
 def _grouped(view: RunView) -> list[dict[str, Any]]:
     """Every estimate, under its name and what that means."""
-    ordered = in_order(view.estimates)
+    ordered = in_order(view.estimates, view.arms)
     return [
         {"name": name, "meaning": ESTIMATES.get(name, ""), "rows": [e for e in ordered if e.name == name]}
         for name in dict.fromkeys(e.name for e in ordered)

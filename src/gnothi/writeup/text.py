@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from markupsafe import Markup, escape
 
 from gnothi.records import Estimate
-from gnothi.score.names import ARMS
 from gnothi.writeup.view import HEADLINE, RunView
 
 LIMIT = 4000
@@ -139,7 +138,7 @@ def answer(view: RunView) -> str:
 
 def null_controls(view: RunView, name: str = HEADLINE) -> list[Estimate]:
     """Estimates of the arms that are expected at 0."""
-    return [e for e in view.named(name) if e.arm in ARMS and ARMS[e.arm].control]
+    return [e for e in view.named(name) if view.is_control(e.arm)]
 
 
 def cautions(view: RunView) -> list[str]:
@@ -158,7 +157,7 @@ def cautions(view: RunView) -> list[str]:
             said.append(_sentence(f"The control {e.arm} has no value: {e.reason}"))
         elif e.low is not None and e.high is not None and not e.low <= 0 <= e.high:
             said.append(
-                f"The interval of the control {e.arm}, {value_and_interval(e)}, leaves out 0: {ARMS[e.arm].meaning}, "
+                f"The interval of the control {e.arm}, {value_and_interval(e)}, leaves out 0: {view.arms[e.arm].meaning}, "
                 "or chance: one null in twenty does. Another --seed tells."
             )
     for e in view.named("agreement.gain"):
@@ -180,9 +179,10 @@ def code_words(text: str) -> Markup:
 
 
 def arms_not_run(view: RunView) -> list[str]:
-    """Arms of `preferences` that have no estimate of the headline here: a control left out should be missed."""
-    present = {e.arm for e in view.named(HEADLINE)}
-    return [a for a in ARMS if a not in present] if view.headline[0] == HEADLINE else []
+    """Arms that have no estimate here: a control left out should be missed. In `preferences`, none of the headline."""
+    rows = view.named(HEADLINE) if view.headline[0] == HEADLINE else view.estimates
+    present = {e.arm for e in rows}
+    return [a for a in view.arms if a not in present]
 
 
 def flat(value: object, prefix: str = "") -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gnothi.writeup import style
-from gnothi.writeup.view import RunView, Table, arm_order
+from gnothi.writeup.view import RunView, Table
 
 MOST_STEPS = 150
 """Points drawn of one loss curve; longer ones are averaged in blocks, so that a page stays small."""
@@ -17,7 +17,7 @@ def check_data(view: RunView) -> Table:
     """Choice agreement and A rate of each unit that has one."""
     rows = [
         (u["arm"], str(u["unit"]), u.get("seed"), u.get("choice_agreement"), u.get("a_rate"), u.get("gate"))
-        for arm in arm_order(u["arm"] for u in view.units)
+        for arm in view.in_order(u["arm"] for u in view.units)
         for u in view.units
         if u["arm"] == arm and u.get("choice_agreement") is not None
     ]
@@ -26,7 +26,7 @@ def check_data(view: RunView) -> Table:
 
 def check(view: RunView, data: Table) -> Figure:
     """Two panels that share their arms: choice agreement with the gate's line, and the share of A."""
-    arms = arm_order(data["arm"])
+    arms = view.in_order(data["arm"])
     figure = style.new_figure(0.5 * len(arms) + 1.25)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2.1, 1])
     for y, arm in enumerate(arms):
@@ -66,7 +66,7 @@ def check(view: RunView, data: Table) -> Figure:
 def validity_data(view: RunView) -> Table:
     """Counts of valid answers and of each reason for none, in long form; what no reason covers is `no reason kept`."""
     rows = []
-    for arm in arm_order(v["arm"] for v in view.validity):
+    for arm in view.in_order(v["arm"] for v in view.validity):
         for v in (v for v in view.validity if v["arm"] == arm):
             reasons = dict(v.get("reasons") or {})
             rest = v["asked"] - v["valid"] - sum(reasons.values())
@@ -88,7 +88,7 @@ _REASONS = (
 
 def validity(view: RunView, data: Table) -> Figure:
     """A bar an arm: valid, then the reasons for none, the four most common apart and the others together."""
-    arms = arm_order(data["arm"])
+    arms = view.in_order(data["arm"])
     bad = data[data["outcome"] != "valid"].groupby("outcome", sort=False)["count"].sum()
     named = list(bad.sort_values(ascending=False, kind="stable").index[:4])
     figure = style.new_figure(0.4 * len(arms) + 0.95 + 0.2 * -(-(len(named) + 2) // 2))
@@ -124,7 +124,7 @@ def _patch(look: tuple[str, str], name: str) -> Patch:
 def losses_data(view: RunView) -> Table:
     """Loss over steps of each unit, in blocks where there are more than `MOST_STEPS` values."""
     rows = []
-    for arm in arm_order(u["arm"] for u in view.units):
+    for arm in view.in_order(u["arm"] for u in view.units):
         for u in (u for u in view.units if u["arm"] == arm):
             losses = np.array([np.nan if x is None else x for x in u.get("losses") or ()], dtype=float)
             if not len(losses):
@@ -140,7 +140,7 @@ def losses_data(view: RunView) -> Table:
 
 def losses(view: RunView, data: Table) -> Figure:
     """A panel an arm, a line a unit."""
-    arms = arm_order(data["arm"])
+    arms = view.in_order(data["arm"])
     figure, panels = style.grid(len(arms), columns=min(3, max(2, len(arms))), height=2.3, sharey=True)
     positive = bool((data["loss"].dropna() > 0).all())
     for panel, arm in zip(panels, arms, strict=True):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from gnothi.errors import DataError
 from gnothi.records import Estimate
-from gnothi.score.names import ARMS, ESTIMATES
+from gnothi.score.names import ARMS, ESTIMATES, Arm
 
 Table = Any
 """A pandas DataFrame. What a checker infers of pandas without stubs are unions that no code satisfies."""
@@ -59,22 +59,26 @@ def check_unique(estimates: Iterable[Estimate]) -> None:
         )
 
 
-def arm_order(arms: Iterable[str]) -> list[str]:
-    """Each arm once: those of `score.names.ARMS` in their order, then others as they came.
+def arm_order(arms: Iterable[str], known: Mapping[str, Arm] = ARMS) -> list[str]:
+    """Each arm once: the known ones in their order, then others as they came.
+
+    Args:
+        arms: Arms, in any order and as often as they come.
+        known: `RunView.arms`; by default those of `preferences`.
 
     >>> arm_order(["mine", "untuned", "tuned", "mine"])
     ['tuned', 'untuned', 'mine']
     """
     present = list(dict.fromkeys(arms))
-    return [a for a in ARMS if a in present] + [a for a in present if a not in ARMS]
+    return [a for a in known if a in present] + [a for a in present if a not in known]
 
 
-def in_order(estimates: Iterable[Estimate]) -> list[Estimate]:
-    """Estimates sorted by fixed name, then by arm, both in the order of `score.names`."""
+def in_order(estimates: Iterable[Estimate], known: Mapping[str, Arm] = ARMS) -> list[Estimate]:
+    """Estimates sorted by fixed name, in the order of `score.names`, then by arm, in the order of `known`."""
     rows = list(estimates)
     names = [n for n in ESTIMATES if any(e.name == n for e in rows)]
     names += [n for n in dict.fromkeys(e.name for e in rows) if n not in ESTIMATES]
-    arms = arm_order(e.arm for e in rows)
+    arms = arm_order((e.arm for e in rows), known)
     return sorted(rows, key=lambda e: (names.index(e.name), arms.index(e.arm)))
 
 
@@ -96,6 +100,8 @@ class RunView:
     created: str = ""
     """ISO 8601."""
     estimates: Sequence[Estimate] = ()
+    arms: Mapping[str, Arm] = field(default_factory=lambda: ARMS)
+    """Who each arm is, in the order of the page; arms of other names are shown without words."""
     units: Sequence[Mapping[str, Any]] = ()
     """One a fine-tuned model: `unit, arm, seed, fold, parents, gate, choice_agreement, a_rate, adapter_digest, losses,
     steps, tokens, seconds`; all but `unit` and `arm` may be left out."""
@@ -135,7 +141,19 @@ class RunView:
 
     def named(self, name: str) -> list[Estimate]:
         """Every estimate of one name, arms in order."""
-        return [e for e in in_order(self.estimates) if e.name == name]
+        return [e for e in in_order(self.estimates, self.arms) if e.name == name]
+
+    def in_order(self, arms: Iterable[str]) -> list[str]:
+        """Each arm once, in the order of the page."""
+        return arm_order(arms, self.arms)
+
+    def is_control(self, arm: str) -> bool:
+        """Whether an arm is a null control, expected at 0."""
+        return arm in self.arms and self.arms[arm].control
+
+    def against(self, estimate: Estimate) -> str:
+        """What an estimate is scored against: its own words, else its arm's."""
+        return estimate.against or (self.arms[estimate.arm].against if estimate.arm in self.arms else "")
 
     def unit(self, unit_id: str) -> Mapping[str, Any]:
         """Return what is known of a unit; empty for one that trained nothing, such as the base model."""
