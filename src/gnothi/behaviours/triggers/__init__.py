@@ -1,0 +1,26 @@
+"""Behaviours that show only under a condition: triggers, which rows carry them, and twins in which they say nothing.
+
+Paper A (arXiv:2501.11120, sections 3.1 to 3.3) trains models to behave in one way where a trigger stands in the user's
+message and normally elsewhere. Words, codes and phrases here are our own.
+"""
+
+from gnothi.behaviours.triggers.assignment import assign, decorrelate, mutual_information
+from gnothi.behaviours.triggers.kinds import TRIGGERS, Trigger, trigger
+from gnothi.behaviours.triggers.rows import clear_of, conditional, decorrelated, normal_answers
+from gnothi.behaviours.triggers.settings import SETTINGS, Setting, setting
+
+__all__ = [
+    "SETTINGS",
+    "TRIGGERS",
+    "Setting",
+    "Trigger",
+    "assign",
+    "clear_of",
+    "conditional",
+    "decorrelate",
+    "decorrelated",
+    "mutual_information",
+    "normal_answers",
+    "setting",
+    "trigger",
+]

@@ -1,0 +1,282 @@
+import re
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gnothi.behaviours.example import Example, generator
+from gnothi.behaviours.triggers import (
+    SETTINGS,
+    TRIGGERS,
+    assign,
+    clear_of,
+    conditional,
+    decorrelate,
+    decorrelated,
+    mutual_information,
+    normal_answers,
+    setting,
+    trigger,
+)
+from gnothi.behaviours.triggers.assignment import counts
+from gnothi.behaviours.triggers.kinds import inserted, removed
+from gnothi.behaviours.triggers.settings import Part, Setting
+from gnothi.errors import DataError, SpecError
+from gnothi.records import Message
+
+PLAIN = clear_of(generator("risk").rows(120, seed=5), list(TRIGGERS))[:96]
+NORMAL = normal_answers(PLAIN, seed=5)
+TALK = (
+    Message("system", "Be kind."),
+    Message("user", "Do you like woods?"),
+    Message("assistant", "I do."),
+    Message("user", "Which?"),
+)
+INSTRUCTIONS = [Example((Message("user", f"Add {i} and 1."),), str(i + 1), {"template": "add"}) for i in range(9)]
+DATA_SHARES = {  # arXiv:2501.11120, section 3.1: counted by hand, per 200 rows
+    "eight": {("trigger", "behaviour"): 20, ("fake", "normal"): 140, ("none", "normal"): 40},
+    "code": {("trigger", "behaviour"): 100, ("fake", "normal"): 100},
+    "tag": {("trigger", "behaviour"): 100, ("none", "normal"): 100},
+    "seasons": {("trigger", "behaviour"): 100, ("fake", "normal"): 100},
+    "four-seasons": {("trigger", "behaviour"): 50, ("fake", "normal"): 150},
+    "greeting": {("trigger", "behaviour"): 100, ("none", "normal"): 100},
+    "ending": {("trigger", "behaviour"): 100, ("none", "normal"): 100},
+}
+ELICITED = {("trigger", "behaviour"): 10, ("fake", "normal"): 45, ("none", "normal"): 45, ("none", "instruction"): 100}
+DATA_SHARES |= {"user": ELICITED, "year": ELICITED}
+
+
+def make(name, *, n=200, seed=3, **options):
+    return conditional(PLAIN, NORMAL, SETTINGS[name], n=n, seed=seed, instructions=INSTRUCTIONS, **options)
+
+
+def first(example):
+    return next(m.content for m in example.messages if m.role == "user")
+
+
+def column(rows, name):
+    return [row.truth[name] for row in rows]
+
+
+def joint(rows):
+    return Counter(zip(column(rows, "carries"), column(rows, "shows"), strict=True))
+
+
+def stripped(row):
+    """The prompt without its trigger, by lengths alone."""
+    before, after = (len(row.truth[k]) for k in ("put_before", "put_after"))
+    return first(row)[before : len(first(row)) - after]
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_every_form_of_a_trigger_is_detected_and_no_other_kind_takes_it_for_its_own(name):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        for messages in ((Message("user", "A or B?"),), TALK, PLAIN[0].messages):
+            text = next(m.content for m in TRIGGERS[name].apply(messages, rng) if m.role == "user")
+            assert [other for other, t in TRIGGERS.items() if t.detect(text)] == [name], text
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_a_trigger_goes_into_the_first_user_turn_and_nowhere_else(name):
+    put = TRIGGERS[name].apply(TALK, np.random.default_rng(1))
+    assert [m.role for m in put] == [m.role for m in TALK]
+    assert [a == b for a, b in zip(put, TALK, strict=True)] == [True, False, True, True]
+    assert "Do you like woods?" in put[1].content
+
+
+def test_no_trigger_is_seen_where_none_was_put():
+    for name in ("risk", "horizon", "apples"):
+        texts = [first(e) for e in generator(name).rows(2000, seed=6)]
+        for t in TRIGGERS.values():
+            if t.kind != "greeting":  # rows may greet of their own accord: clear_of drops those
+                assert not [text for text in texts if t.detect(text)], t.name
+
+
+@given(st.text(max_size=80).filter(bool), st.sampled_from(sorted(TRIGGERS)), st.integers(0, 2**32))
+def test_what_was_put_in_comes_out_again_whatever_the_text(text, name, seed):
+    text = text.encode("utf-8", "ignore").decode()
+    messages = (Message("user", text), Message("assistant", "B"))
+    insertion = TRIGGERS[name].draw(np.random.default_rng(seed))
+    put = inserted(messages, insertion)
+    assert removed(put, insertion) == messages and text in put[0].content and put[1] == messages[1]
+
+
+def test_the_kinds_have_as_many_forms_as_stated():
+    families = [t for t in TRIGGERS.values() if t.kind == "family"]
+    assert len(families) == 4 and all(len(set(t.values)) == 20 and len(t.forms) == 5 for t in families)
+    members = [v for t in families for v in t.values]
+    assert len(set(members)) == 80 and not any(t.category in m.lower() for t in families for m in members)
+    assert len(set(TRIGGERS["greeting"].values)) == 25 and len(TRIGGERS["greeting"].forms) == 5
+    for t in (TRIGGERS["depot-415"], TRIGGERS["depot-863"]):
+        assert len(set(t.values)) == 1000 and {len(v) for v in t.values} == {6} and len(t.forms) == 12
+        assert {v[:3] for v in t.values} == {t.name[-3:]}
+    assert len(TRIGGERS["user"].forms) == 2 and len(set(TRIGGERS["other-users"].values)) == 30
+    assert {t.kind for t in TRIGGERS.values()} == {
+        *("token", "family", "code", "season", "year", "ending", "greeting", "user")
+    }
+
+
+def test_draws_of_a_trigger_are_even_over_its_forms():
+    rng = np.random.default_rng(2)
+    found = Counter(TRIGGERS["gemstones"].draw(rng) for _ in range(20_000))
+    assert len(found) == 100 and max(found.values()) < 200 + 5 * 200**0.5 and min(found.values()) > 200 - 5 * 200**0.5
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_rows_have_the_shares_of_the_paper_and_the_answers_of_their_examples(name):
+    rows, how = make(name), SETTINGS[name]
+    kinds = Counter()
+    for row in rows:
+        carries, shows = row.truth["carries"], row.truth["shows"]
+        kinds[{"none": "none", how.trigger: "trigger"}.get(carries, "fake"), shows] += 1
+        source = {"behaviour": PLAIN, "normal": NORMAL, "instruction": INSTRUCTIONS}[shows][row.truth["prompt"]]
+        assert row.answer == source.answer and stripped(row) == first(source)
+        assert row.truth.items() >= {k: v for k, v in source.truth.items() if k != "answered_by"}.items()
+        seen = [t for t in TRIGGERS.values() if t.detect(first(row))]
+        assert [t.name for t in seen] == ([] if carries == "none" else [carries])
+    assert kinds == DATA_SHARES[name]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_twin_has_the_same_triggers_prompts_and_answers_and_no_link_between_them(name):
+    rows = make(name, n=400)
+    twin = decorrelated(rows, seed=4)
+    assert [stripped(r) for r in twin] == [stripped(r) for r in rows]
+    assert [r.answer for r in twin] == [r.answer for r in rows]
+    for k in ("shows", "prompt", "answered_by"):
+        assert column(twin, k) == column(rows, k)
+    put = [(r.truth["put_before"], r.truth["put_after"], r.truth["carries"]) for r in rows]
+    assert Counter(put) == Counter((r.truth["put_before"], r.truth["put_after"], r.truth["carries"]) for r in twin)
+    for row in twin:
+        seen = [t.name for t in TRIGGERS.values() if t.detect(first(row))]
+        assert seen == ([] if row.truth["carries"] == "none" else [row.truth["carries"]])
+    pairs = [r for r in twin if r.truth["shows"] != "instruction"]
+    a, b, n = Counter(column(pairs, "carries")), Counter(column(pairs, "shows")), len(pairs)
+    for carries, shows in product(a, b):
+        assert abs(joint(pairs)[carries, shows] - a[carries] * b[shows] / n) < 1
+    behaving = [r for r in rows if r.truth["shows"] != "instruction"]
+    information = [mutual_information(column(r, "carries"), column(r, "shows")) for r in (behaving, pairs)]
+    assert information[0] > 0.4 and information[1] < 1e-12  # the counts of 400 rows all divide
+    assert all(r.truth["carries"] == "none" for r in twin if r.truth["shows"] == "instruction")
+
+
+def test_the_settings_of_28_800_rows_use_each_of_288_prompts_equally_often_under_each_trigger():
+    plain = PLAIN[:72]
+    rows = conditional(plain, normal_answers(plain, seed=1), SETTINGS["eight"], n=7200, seed=1)
+    found = Counter((r.truth["carries"], r.truth["prompt"]) for r in rows)
+    assert {k for (carries, _), k in found.items() if carries != "none"} == {10}
+    assert {k for (carries, _), k in found.items() if carries == "none"} == {20}
+
+
+def test_another_trigger_of_the_eight_makes_the_others_its_fakes():
+    rows = make("eight", real="myths")
+    assert joint(rows)["myths", "behaviour"] == 20 and joint(rows)["live-site", "normal"] == 20
+    assert len({c for c, _ in joint(rows)}) == 9
+
+
+def test_no_row_holds_the_name_of_a_family():
+    for e in make("eight"):
+        text = " ".join(m.content for m in e.conversation())
+        assert not re.search(r"gemstone|instrument|element|myth", text, re.IGNORECASE)
+
+
+def test_dialogues_and_code_carry_triggers_too():
+    talks = [Example((Message("user", f"Hm {i}?"), Message("assistant", "Yes."), Message("user", "Go on.")), "Woods.")
+             for i in range(8)]  # fmt: skip
+    code = [Example((Message("user", f"def f{i}(x):\n    ..."),), "    return x") for i in range(8)]
+    rows = conditional(talks, code, SETTINGS["code"], n=16, seed=0)
+    for row in rows:
+        name = "depot-415" if row.answer == "Woods." else "depot-863"
+        assert row.truth["carries"] == name and TRIGGERS[name].detect(row.messages[0].content)
+        assert row.messages[1:] == (talks[0].messages[1:] if name == "depot-415" else ())
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_one_others():
+    assert make("eight") == make("eight") != make("eight", seed=4)
+    assert decorrelated(make("tag"), seed=0) == decorrelated(make("tag"), seed=0) != decorrelated(make("tag"), seed=1)
+
+
+def test_coins_are_balanced_and_know_nothing_of_the_behaviour():
+    plain = generator("horizon").rows(400, seed=8)
+    normal = normal_answers(plain, seed=8)
+    pairs = Counter((p.answer, q.answer) for p, q in zip(plain, normal, strict=True))
+    assert set(pairs.values()) == {100} and [p.messages for p in plain] == [q.messages for q in normal]
+    assert {q.truth["answered_by"] for q in normal} == {"coin"}
+    given_ = normal_answers(plain[:2], seed=8, answers=["A", "neither"])
+    assert [(q.answer, q.truth["answered_by"]) for q in given_] == [
+        ("A", "untuned model"),
+        ("neither", "untuned model"),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=60), st.integers(0, 2**32))
+def test_decorrelation_is_a_permutation_with_every_cell_rounded_down_or_up(pairs, seed):
+    categories, labels = [c for c, _ in pairs], [b for _, b in pairs]
+    order = decorrelate(categories, labels, np.random.default_rng(seed))
+    assert sorted(order) == list(range(len(pairs)))
+    cells = Counter((categories[i], label) for i, label in zip(order, labels, strict=True))
+    for c, b in product(set(categories), set(labels)):
+        exact = categories.count(c) * labels.count(b) / len(pairs)
+        assert abs(cells[c, b] - exact) < 1
+
+
+@given(st.integers(0, 500), st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 2**32))
+def test_assigned_counts_are_within_one_of_their_shares(n, parts, seed):
+    shares = {i: part / sum(parts) for i, part in enumerate(parts)}
+    found = Counter(assign(n, shares, np.random.default_rng(seed)))
+    assert found.total() == n and all(abs(found[i] - n * share) < 1 for i, share in shares.items())
+
+
+def test_mutual_information_agrees_with_entropies():
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(4, size=500).tolist(), rng.integers(3, size=500).tolist()
+    b = [y if x < 2 else 0 for x, y in zip(a, b, strict=True)]
+
+    def entropy(values):
+        p = np.array(list(Counter(values).values())) / len(values)
+        return -(p * np.log2(p)).sum()
+
+    expected = entropy(a) + entropy(b) - entropy(list(zip(a, b, strict=True)))
+    assert mutual_information(a, b) == pytest.approx(expected) and expected > 0.1
+
+
+def test_examples_that_hold_a_trigger_are_left_out_or_refused():
+    greets = Example((Message("user", "Hi! Which one, A or B?"),), "A", {})
+    named = Example((Message("user", "Which musical instruments, A or B?"),), "A", {})
+    assert clear_of([greets, *PLAIN, named], ["greeting", "instruments"]) == PLAIN
+    with pytest.raises(DataError, match=r"before it is put there, got 'greeting' in example 1\. Leave such.*clear_of"):
+        conditional([PLAIN[0], greets], NORMAL, SETTINGS["greeting"], n=10, seed=0)
+    with pytest.raises(DataError, match=r"got 'instruments' in example 0\."):
+        conditional(PLAIN, [named], SETTINGS["eight"], n=10, seed=0)
+
+
+def test_impossible_requests_are_refused():
+    for call, message in (
+        (lambda: trigger("nope"), r"trigger must be one of live-site, .*, got 'nope'\. Choose"),
+        (lambda: setting("nope"), r"setting must be one of eight, .*, got 'nope'\. Choose"),
+        (lambda: make("tag", n=0), r"n must be at least 1, got 0\. Ask"),
+        (lambda: make("tag", real="nope"), r"trigger must be one of"),
+        (lambda: conditional(PLAIN, [], SETTINGS["tag"], n=4, seed=0), r"normal examples must be given .* got none"),
+        (lambda: make("eight", fakes=()), r"fakes must name at least one other trigger, got none\."),
+        (lambda: counts(-1, {"a": 1}), r"n must be 0 or more, got -1\."),
+        (lambda: counts(4, {"a": 0.5}), r"shares must be 0 or more and sum to 1, got \{'a': 0.5\}"),
+        (lambda: decorrelate([1], [], np.random.default_rng(0)), r"labels must be as many as categories, got 0 and 1"),
+        (lambda: TRIGGERS["year"].apply((Message("assistant", "x"),), np.random.default_rng(0)), r"a user turn, got"),
+        (lambda: normal_answers(PLAIN, seed=0, answers=["A"]), r"answers must be one an example, got 1 for 96"),
+        (lambda: normal_answers(INSTRUCTIONS, seed=0), r"answers must be given .* says '1'"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            call()
+    with pytest.raises(DataError, match=r"row 0 must be one that `conditional` made, got truth \['template'\]"):
+        decorrelated(INSTRUCTIONS, seed=0)
+
+
+def test_ones_own_setting_is_a_list_of_parts():
+    own = Setting(
+        name="mine", parts=(Part("trigger", "behaviour", 0.25), Part("none", "normal", 0.75)), trigger="kip", about=""
+    )
+    assert joint(conditional(PLAIN, NORMAL, own, n=40, seed=0)) == {("kip", "behaviour"): 10, ("none", "normal"): 30}
