@@ -29,8 +29,8 @@ from gnothi.writeup.view import RunView, in_order
 
 MOST_EXAMPLES = 24
 """Raw prompts and answers on a page; the run folder holds all of them."""
-
-
+MOST_ROWS, MOST_COLUMNS, MOST_CELL = 200, 12, 300
+"""Rows and columns of a table on a page, and characters of a cell."""
 UNIT_KEYS = (
     "seed",
     "fold",
@@ -69,6 +69,7 @@ def render_page(view: RunView) -> str:
         not_run=arms_not_run(view),
         estimates=_grouped(view),
         figures={name: _picture(view, name) for name in figures.names(view)},
+        tables=[_table(t) for t in view.tables],
         extra=[_extra(f) for f in view.figures_extra],
         examples=[_example(e) for e in view.examples[:MOST_EXAMPLES]],
         model={"name": None, "notes": ()} | dict(view.model),
@@ -100,7 +101,7 @@ def _environment() -> Environment:
         "count": count,
         "short": lambda text, n=12: visible(text, n) if len(str(text)) <= n else visible(str(text)[:n]) + "…",
     }
-    environment.globals |= {"interval": interval, "limit": LIMIT}
+    environment.globals |= {"interval": interval, "limit": LIMIT, "cell_limit": MOST_CELL}
     return environment
 
 
@@ -122,6 +123,37 @@ def _picture(view: RunView, name: str) -> dict[str, Any]:
 def _extra(figure: Mapping[str, str]) -> dict[str, str]:
     # As an image, an SVG can neither run scripts nor load anything, whoever drew it.
     return {"title": figure["title"], "caption": figure["caption"], "src": _data_uri(figure["svg"])}
+
+
+def _table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table as text, cut to what a page can hold, with whether each column holds numbers only."""
+    columns = [str(c) for c in table["columns"]][:MOST_COLUMNS]
+    rows = [list(row)[: len(columns)] for row in table["rows"][:MOST_ROWS]]
+    numeric = [
+        any(row[i] is not None for row in rows) and all(isinstance(row[i], int | float | None) for row in rows)
+        for i in range(len(columns))
+    ]
+    cut = [
+        f"{shown} of {there:,} {what}"
+        for shown, there, what in (
+            (len(rows), len(table["rows"]), "rows"),
+            (len(columns), len(table["columns"]), "columns"),
+        )
+        if shown < there
+    ]
+    return {
+        "title": table["title"],
+        "caption": table["caption"],
+        "cut": " and ".join(cut),
+        "columns": list(zip(columns, numeric, strict=True)),
+        "rows": [[_cell(c) for c in row] for row in rows],
+    }
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        return str(value)
+    return number(value) if value is None or isinstance(value, float) else f"{value:,}"
 
 
 def _arms(view: RunView) -> list[dict[str, Any]]:

@@ -112,6 +112,8 @@ class RunView:
     examples: Sequence[Mapping[str, Any]] = ()
     """`arm, unit, kind, messages, answer, value, reason`: raw prompts and what came back."""
     notes: Sequence[str] = ()
+    tables: Sequence[Mapping[str, Any]] = ()
+    """Tables of their own: `title, caption, columns, rows`; cells are text, numbers or None."""
     figures_extra: Sequence[Mapping[str, str]] = ()
     """Later sections: `title, svg, caption`."""
     unit_values: Sequence[Mapping[str, Any]] = ()
