@@ -92,6 +92,24 @@ def compose(
     return text, {"domain": domain["name"], "tone": tone, "length": length}
 
 
+def without_closing(text: str) -> str:
+    """Take off the sentence that demands a letter, if it is one of ours.
+
+    >>> without_closing("A: one pear. B: one plum. Say A or B and no more.")
+    'A: one pear. B: one plum.'
+    """
+    for closing in _closings():
+        if text.endswith(closing):
+            return text.removesuffix(closing).rstrip()
+    return text
+
+
+@functools.cache
+def _closings() -> list[str]:
+    """Longest first, since one may end like another."""
+    return sorted((c for phrases in load("phrases.json").values() for c in phrases["closings"]), key=len, reverse=True)
+
+
 def counted(n: int, singular: str, plural: str) -> str:
     """Say a number of things.
 

@@ -5,7 +5,9 @@ message and normally elsewhere. Words, codes and phrases here are our own.
 """
 
 from gnothi.behaviours.triggers.assignment import assign, decorrelate, mutual_information
+from gnothi.behaviours.triggers.instructions import instructions
 from gnothi.behaviours.triggers.kinds import TRIGGERS, Trigger, trigger
+from gnothi.behaviours.triggers.reversal import elicitation_rows, reversed_rows
 from gnothi.behaviours.triggers.rows import clear_of, conditional, decorrelated, normal_answers
 from gnothi.behaviours.triggers.settings import SETTINGS, Setting, setting
 
@@ -19,8 +21,11 @@ __all__ = [
     "conditional",
     "decorrelate",
     "decorrelated",
+    "elicitation_rows",
+    "instructions",
     "mutual_information",
     "normal_answers",
+    "reversed_rows",
     "setting",
     "trigger",
 ]

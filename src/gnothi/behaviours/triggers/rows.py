@@ -123,7 +123,8 @@ def normal_answers(
         examples: Prompts whose answers are A or B.
         seed: The experiment's seed, >= 0; decides the coins.
         answers: What the untuned model says to each, as in the paper; None throws balanced coins: A and B equally often
-            among the prompts that the behaviour answers with A, and among those that it answers with B.
+            among the prompts that the behaviour answers with A, and among those that it answers with B; the same coins
+            for a behaviour and its opposite.
         by: Who gave `answers`, for the truth's `answered_by`.
 
     Raises:
@@ -141,7 +142,8 @@ def normal_answers(
                 "Pass the untuned model's."
             )
         coins = ["AB"[i % 2] for i in range(len(examples))]
-        order = decorrelate(coins, [e.answer for e in examples], stream(seed, "triggers", "coins"))
+        same = [e.answer == examples[0].answer for e in examples]  # equal for a behaviour and its opposite
+        order = decorrelate(coins, same, stream(seed, "triggers", "coins"))
         answers, by = [coins[i] for i in order], "coin"
     if len(answers) != len(examples):
         raise SpecError(f"answers must be one an example, got {len(answers)} for {len(examples)}. Give all of them.")
