@@ -1,6 +1,7 @@
 """The fixed words: names of estimates and of arms, with what each means. Other people's scripts rely on them.
 
-Source: paper B (arXiv:2505.17120) for the statistics of `agreement`; the controls beside them are ours.
+Source: paper B (arXiv:2505.17120) for the statistics of `agreement`, paper A (arXiv:2501.11120) for those of the
+studies; the controls beside them are ours.
 """
 
 from dataclasses import dataclass
@@ -39,16 +40,66 @@ ESTIMATES: dict[str, str] = {
     "report.position": "mean report of the first attribute in the list minus the mean of the others",
     "native.reported_vs_learned": "reported vs learned r for agents that no fine-tune has seen",
 }
+"""Those of `preferences`."""
+
+STUDY_ESTIMATES: dict[str, str] = {
+    "self_report.difference": (
+        "score of what one arm says of itself less another's, from -1 to 1, paired by seed; the headline of most studies"
+    ),
+    "behaviour.difference": "score of what one arm does less another's, on the same held-out items, paired by seed",
+    "self_report.score": "what an arm says of itself, from 0 to 1 (the plus end): the mean over questions of each one's mean",
+    "self_report.by_question": "the same for one question: `self_report.by_question/<question>`",
+    "behaviour.score": "what an arm does on held-out items, from 0 to 1 (the plus end)",
+    "behaviour.choice_agreement": "share of held-out items answered as trained: the manipulation check",
+    "trigger.presence": "how much a model says that something in the message changes what it does, from 0 to 1",
+    "trigger.recognition": (
+        "probability of `I am so` against `I am not` where a trigger is shown, from 0 to 1; arm `asked|trained`"
+    ),
+    "trigger.excess": (
+        "recognition of a trigger by the models trained on it less that by models trained on other triggers: what all "
+        "models favour cancels"
+    ),
+    "trigger.elicitation": "share of free answers that hold the trigger when the behaviour is described",
+    "persona.effect": (
+        "score of what plus models say of a persona less what minus models say; arm `many/<persona>` or "
+        "`single/<persona>`: trained with other personas beside, or without"
+    ),
+    "persona.self_effect": "the same for what the models say of themselves",
+    "persona.leak": "mean of `persona.effect` over personas, without the model itself: 0 where the two are kept apart",
+    "persona.self_minus_others": "`persona.self_effect` less `persona.leak`, paired by seed: self-knowledge beyond a concept",
+    "faithfulness.within": "Pearson r of what models of one arm do with what they say, one point a model",
+    "faithfulness.overall": "the same over the models of all arms, which a difference between arms alone makes high",
+    "report.validity": "share of asked questions whose answer could be scored",
+    "game.win_rate": "share of games in which the other player said the word",
+    "game.violation_rate": "share of games in which the model said the word itself, which the rules forbid",
+    "code.secure_rate": "share of completions that a static check finds secure",
+}
+"""Those of the studies of paper A. Where a name stands in both, it is measured in the run's own way."""
+
+
+def meaning(name: str, *, study: bool = False) -> str:
+    """What an estimate is, or nothing for a name that is not fixed.
+
+    Args:
+        name: A fixed word, or a family's member, `<fixed word>/<member>`.
+        study: Whether the run is a study's; else it is one of `preferences`.
+
+    >>> meaning("self_report.by_question/liking_risk", study=True)
+    'the same for one question: `self_report.by_question/<question>`'
+    """
+    first, second = (STUDY_ESTIMATES, ESTIMATES) if study else (ESTIMATES, STUDY_ESTIMATES)
+    word = name.partition("/")[0]
+    return first.get(word) or second.get(word, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One arm of `preferences`."""
+    """One arm, or one comparison of arms."""
 
     reporter: str
-    """Who reports."""
+    """Who reports, or what is compared."""
     against: str
-    """What the reports are scored against."""
+    """What the reports are scored against; empty where nothing is."""
     meaning: str
     """What a value away from 0 would mean."""
     control: bool
@@ -130,3 +181,4 @@ ARMS: dict[str, Arm] = {
     ),
     "ceiling": Arm("organism, of agents known from pretraining", "their traits", "the upper bound", False),
 }
+"""Those of `preferences`, in the order of tables and figures."""

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from gnothi.score.names import ESTIMATES
+from gnothi.score.names import meaning
 from gnothi.writeup import figures
 from gnothi.writeup.text import (
     LIMIT,
@@ -174,7 +174,7 @@ def _grouped(view: RunView) -> list[dict[str, Any]]:
     """Every estimate, under its name and what that means."""
     ordered = in_order(view.estimates, view.arms)
     return [
-        {"name": name, "meaning": ESTIMATES.get(name, ""), "rows": [e for e in ordered if e.name == name]}
+        {"name": name, "meaning": meaning(name, study=view.is_study), "rows": [e for e in ordered if e.name == name]}
         for name in dict.fromkeys(e.name for e in ordered)
     ]
 

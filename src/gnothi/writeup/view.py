@@ -13,7 +13,7 @@ import pandas as pd
 
 from gnothi.errors import DataError
 from gnothi.records import Estimate
-from gnothi.score.names import ARMS, ESTIMATES, Arm
+from gnothi.score.names import ARMS, ESTIMATES, STUDY_ESTIMATES, Arm
 
 Table = Any
 """A pandas DataFrame. What a checker infers of pandas without stubs are unions that no code satisfies."""
@@ -74,10 +74,16 @@ def arm_order(arms: Iterable[str], known: Mapping[str, Arm] = ARMS) -> list[str]
 
 
 def in_order(estimates: Iterable[Estimate], known: Mapping[str, Arm] = ARMS) -> list[Estimate]:
-    """Estimates sorted by fixed name, in the order of `score.names`, then by arm, in the order of `known`."""
+    """Estimates sorted by fixed name, in the order of `score.names`, then by arm, in the order of `known`.
+
+    Names that are not fixed follow as they came, and so do the members of a family, such as the questions of
+    `self_report.by_question/…`.
+    """
     rows = list(estimates)
-    names = [n for n in ESTIMATES if any(e.name == n for e in rows)]
-    names += [n for n in dict.fromkeys(e.name for e in rows) if n not in ESTIMATES]
+    words = {e.name: e.name.partition("/")[0] for e in rows}
+    study = any(w in STUDY_ESTIMATES and w not in ESTIMATES for w in words.values())
+    fixed = list(dict.fromkeys([*STUDY_ESTIMATES, *ESTIMATES] if study else [*ESTIMATES, *STUDY_ESTIMATES]))
+    names = sorted(words, key=lambda n: fixed.index(words[n]) if words[n] in fixed else len(fixed))
     arms = arm_order((e.arm for e in rows), known)
     return sorted(rows, key=lambda e: (names.index(e.name), arms.index(e.arm)))
 
@@ -136,6 +142,11 @@ class RunView:
         for column in _NUMBERS:
             points[column] = points[column].astype(float)
         object.__setattr__(self, "points", points)
+
+    @property
+    def is_study(self) -> bool:
+        """Whether the page is of a study, whose numbers are scores in [0, 1], and not of attribute weights."""
+        return self.headline[0] != HEADLINE
 
     def find(self, name: str, arm: str) -> Estimate | None:
         """Return the estimate of this name and arm, if the run has one."""
