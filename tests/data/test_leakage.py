@@ -1,10 +1,12 @@
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnothi.data.leakage import PREFERENCES, find_policy_words, refuse_leaks
+from gnothi.behaviours.example import Example, generator
+from gnothi.data.leakage import PREFERENCES, find_policy_words, literal_stems, refuse_leaks
 from gnothi.errors import DataError
 from gnothi.records import Message, TrainRow
 
@@ -54,3 +56,76 @@ def test_time_is_linear_in_the_text():
     seconds(100)
     few, many = min(seconds(10_000) for _ in range(3)), min(seconds(80_000) for _ in range(3))
     assert many < 8 * few * 3 + 0.05
+
+
+WORDS = (PREFERENCES, r"risk\w*|safe\w*|chance\w*", "fewer|more apples", r"long-term|kit{2}en|sits?", r"(?:a|b)kin\w+")
+
+
+def one_by_one(rows, words):
+    """Independent of the code: every row searched with the expression as it stands."""
+    found = []
+    for i, r in enumerate(rows):
+        hits = [re.search(rf"\b(?:{words})\b", t, re.IGNORECASE) for t in (*(m.content for m in r.messages), r.answer)]
+        if any(hits):
+            found.append((i, next(h[0] for h in hits if h)))
+    return found
+
+
+PIECES = st.sampled_from(
+    (
+        *(
+            "RISK",
+            "risky",
+            "unsafe",
+            "safe",
+            "\u017fafe",
+            "ri\u017f\u212a",
+            "r\u0130sk",
+            "r\u0131sk",
+            "ch",
+            "ance",
+            " ",
+        ),
+        *("more apples", "more", "apples", "FEWER", "kitten", "s\u0131ts", "sit", "akin", "bkinned", "importance", "-"),
+        *("\u0130mportant", "\n", "é", "long", "-term"),
+    )
+)
+
+
+@given(st.lists(st.lists(PIECES, min_size=1, max_size=8).map("".join), max_size=6), st.sampled_from(WORDS))
+def test_findings_are_those_of_a_search_row_by_row(texts, words):
+    rows = [Example((Message("user", t), Message("assistant", "ok"), Message("user", "x")), t[::-1]) for t in texts]
+    assert [(leak.row, leak.word) for leak in find_policy_words(rows, words)] == one_by_one(rows, words)
+
+
+@given(
+    st.lists(st.text(max_size=30).map(lambda t: t.encode("utf-8", "ignore").decode()), max_size=6),
+    st.sampled_from(WORDS),
+)
+def test_findings_are_those_of_a_search_row_by_row_in_any_text(texts, words):
+    rows = [row(t + " safe" * (len(t) % 3 == 0)) for t in texts]
+    assert [(leak.row, leak.word) for leak in find_policy_words(rows, words)] == one_by_one(rows, words)
+
+
+def test_rows_that_do_hold_words_are_found_among_those_that_do_not():
+    rows = generator("risk").rows(200, seed=0)
+    rows[70] = Example((Message("user", "No Risk at all."),), "A")
+    (leak,) = find_policy_words(rows, generator("risk").policy_words)
+    assert (leak.row, leak.word) == (70, "Risk")
+
+
+@pytest.mark.parametrize(
+    ("words", "stems"),
+    [
+        (PREFERENCES, ["importan", "priorit", "weighted", "weighting", "heavily", "matter", "introspection", "report"]),
+        (r"\w+ing", None),
+        (r"a|bc", None),
+        (r"[ab]c", None),
+        (r"ab*|cde", None),
+        (r"abc*|CDE", ["ab", "cde"]),
+        (r"one\.two", None),
+        (r"one|", None),
+    ],
+)
+def test_stems_are_what_every_match_begins_with_or_nothing_is_known(words, stems):
+    assert literal_stems(words) == stems
