@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from gnothi.errors import DataError
 from gnothi.writeup import agreement_figures, style, training_figures
-from gnothi.writeup.text import answer, value_and_interval
+from gnothi.writeup.sentences import answer, words
+from gnothi.writeup.text import value_and_interval
 from gnothi.writeup.view import HEADLINE, RunView, Table
 
 
@@ -24,7 +25,7 @@ class Plot:
     data: Callable[[RunView], Table]
     """View to the numbers drawn; empty where there is nothing to draw."""
     draw: Callable[[RunView, Table], Figure]
-    caption: str
+    caption: str | Callable[[RunView], str]
     alt: Callable[[RunView, Table], str]
     """What a reader who cannot see it needs to know."""
 
@@ -50,7 +51,9 @@ def _alt_training(view: RunView, data: Table) -> str:
 
 def _alt_check(view: RunView, data: Table) -> str:
     means = data.groupby("arm", sort=False)["choice_agreement"].agg(["min", "max"])
-    return "Choice agreement: " + "; ".join(f"{r.Index} {r.min:.2f} to {r.max:.2f}" for r in means.itertuples())
+    return f"{words(view).agreement.capitalize()}: " + "; ".join(
+        f"{r.Index} {r.min:.2f} to {r.max:.2f}" for r in means.itertuples()
+    )
 
 
 def _alt_validity(view: RunView, data: Table) -> str:
@@ -89,8 +92,7 @@ FIGURES: dict[str, Plot] = {
         "Manipulation check",
         training_figures.check_data,
         training_figures.check,
-        "One mark a fine-tuned model. Choices are fresh: none of them was in training. A rate near 0 or 1 would be a "
-        "constant answer.",
+        lambda view: words(view).check,
         _alt_check,
     ),
     "target": Plot(
@@ -104,7 +106,7 @@ FIGURES: dict[str, Plot] = {
         "Valid self-reports",
         training_figures.validity_data,
         training_figures.validity,
-        "An answer that holds no number that can be read is counted with its reason and never filled in.",
+        lambda view: words(view).validity,
         _alt_validity,
     ),
     "report_training": Plot(
@@ -171,6 +173,12 @@ def alt_text(view: RunView, name: str) -> str:
         DataError: As `figure`.
     """
     return f"{FIGURES[name].title}. {FIGURES[name].alt(view, _data(view, name))}"
+
+
+def caption(view: RunView, name: str) -> str:
+    """What stands below a figure."""
+    said = FIGURES[name].caption
+    return said if isinstance(said, str) else said(view)
 
 
 def _data(view: RunView, name: str) -> Table:

@@ -11,11 +11,9 @@ from markupsafe import Markup
 
 from gnothi.score.names import meaning
 from gnothi.writeup import figures
+from gnothi.writeup.sentences import answer, arms_not_run, cautions, words
 from gnothi.writeup.text import (
     LIMIT,
-    answer,
-    arms_not_run,
-    cautions,
     code_words,
     count,
     flat,
@@ -64,7 +62,7 @@ def render_page(view: RunView) -> str:
         view=view,
         answer=answer(view),
         cautions=cautions(view),
-        headline=view.find(*view.headline),
+        words=words(view),
         arms=_arms(view),
         not_run=arms_not_run(view),
         estimates=_grouped(view),
@@ -116,7 +114,7 @@ def _picture(view: RunView, name: str) -> dict[str, Any]:
         "alt": figures.alt_text(view, name),
         "width": width,
         "height": height,
-        "caption": figures.FIGURES[name].caption,
+        "caption": figures.caption(view, name),
     }
 
 
@@ -227,10 +225,10 @@ def _methods(view: RunView) -> list[str]:
     if headline is not None and headline.method in methods:
         methods = [headline.method, *(m for m in methods if m != headline.method)]
     said.append(
-        "The fine-tuned model is the unit of replication: n counts fine-tuned models, points are the pairs inside them. "
+        f"The fine-tuned model is the unit of replication: n counts fine-tuned models, {words(view).points}. "
         + (f"How each interval was made: {'; '.join(methods)}." if methods else "No interval was made.")
     )
     if view.gate_threshold is not None:
-        said.append(f"A model counts as instilled if its choice agreement is at least {view.gate_threshold:.2f}.")
+        said.append(f"A model counts as instilled {words(view).gate.format(view.gate_threshold)}.")
     said.append("Missing numbers stay missing: they are counted and never filled in.")
     return said

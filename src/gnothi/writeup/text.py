@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from markupsafe import Markup, escape
 
 from gnothi.records import Estimate
-from gnothi.writeup.view import HEADLINE, RunView
 
 LIMIT = 4000
 """Characters of one message or answer that a page shows."""
@@ -98,77 +97,6 @@ def count(n: int, singular: str, plural: str = "") -> str:
     return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
 
 
-def _sentence(text: str) -> str:
-    return text.rstrip(" .") + "."
-
-
-def answer(view: RunView) -> str:
-    """The answer in one sentence: value, interval, n and the null controls; or why there is none."""
-    name, arm = view.headline
-    e = view.find(name, arm)
-    if e is None:
-        return f"No answer: this run holds no estimate {name} for the arm {arm}."
-    if e.gate == "not instilled":
-        check = view.find("behaviour.choice_agreement", arm)
-        seen = ""
-        if check is not None and check.value is not None:
-            seen = f" (choice agreement {value_and_interval(check)} over {count(check.n, 'fine-tuned model')})"
-        return f"Not instilled: the models did not come to choose by the target weights{seen}; self-reports are not interpreted."
-    what = "Reported and learned weights correlate at r =" if name == HEADLINE else f"{name} of {arm} is"
-    if e.value is None:
-        return _sentence(f"No answer: {name} of {arm} has no value. {e.reason}")
-    over = f"over {count(e.n, 'fine-tuned model')}"
-    if e.low is None:
-        text = f"{what} {number(e.value)} {over}, without an interval ({(e.reason or '').rstrip(' .')})"
-    else:
-        text = f"{what} {value_and_interval(e)} {over} ({e.method})"
-        if e.high is not None and e.low <= 0 <= e.high:
-            text += ", an interval that includes 0"
-    controls = [c for c in null_controls(view, name) if c.value is not None]
-    if controls:
-        values = sorted(c.value for c in controls if c.value is not None)
-        lie = f"the null controls lie between {number(values[0])} and {number(values[-1])}"
-        text += (
-            f"; {lie if len(values) > 1 else f'the one null control, {controls[0].arm}, lies at {number(values[0])}'}"
-        )
-    else:
-        text += "; no null control has a value beside it"
-    return _sentence(text)
-
-
-def null_controls(view: RunView, name: str = HEADLINE) -> list[Estimate]:
-    """Estimates of the arms that are expected at 0."""
-    return [e for e in view.named(name) if view.is_control(e.arm)]
-
-
-def cautions(view: RunView) -> list[str]:
-    """What a careful reader would say next to the answer: controls off 0, missing controls, units left out, gains."""
-    name, arm = view.headline
-    said: list[str] = []
-    out = [u for u in view.units if u["arm"] == arm and u.get("gate") == "not instilled"]
-    if out:
-        all_units = sum(u["arm"] == arm for u in view.units)
-        said.append(
-            f"{len(out)} of {count(all_units, 'fine-tuned model')} did not take the behaviour and "
-            f"{'is' if len(out) == 1 else 'are'} marked as not instilled."
-        )
-    for e in null_controls(view, name):
-        if e.value is None:
-            said.append(_sentence(f"The control {e.arm} has no value: {e.reason}"))
-        elif e.low is not None and e.high is not None and not e.low <= 0 <= e.high:
-            said.append(
-                f"The interval of the control {e.arm}, {value_and_interval(e)}, leaves out 0: {view.arms[e.arm].meaning}, "
-                "or chance: one null in twenty does. Another --seed tells."
-            )
-    for e in view.named("agreement.gain"):
-        if e.value is not None and e.arm in ("introspection", "introspection_learned", "native_introspection"):
-            said.append(
-                f"Report training ({e.arm}) changes r by {value_and_interval(e)} on agents held out from it, "
-                f"over {count(e.n, 'fine-tuned model')}."
-            )
-    return said
-
-
 def code_words(text: str) -> Markup:
     """Text for HTML in which what stands in backticks is set as code; everything in it is escaped.
 
@@ -176,13 +104,6 @@ def code_words(text: str) -> Markup:
     'gain over <code>tuned</code> &lt; 1'
     """
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(visible(text))))
-
-
-def arms_not_run(view: RunView) -> list[str]:
-    """Arms that have no estimate here: a control left out should be missed. In `preferences`, none of the headline."""
-    rows = view.named(HEADLINE) if view.headline[0] == HEADLINE else view.estimates
-    present = {e.arm for e in rows}
-    return [a for a in view.arms if a not in present]
 
 
 def flat(value: object, prefix: str = "") -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gnothi.writeup import style
+from gnothi.writeup.sentences import words
 from gnothi.writeup.view import RunView, Table
 
 MOST_STEPS = 150
@@ -51,7 +52,7 @@ def check(view: RunView, data: Table) -> Figure:
         text = f"gate, {view.gate_threshold:.2f}"
         handles.append(Line2D([], [], color=style.VERMILION, lw=1.2, ls="--", label=text))
     low = min(0.4, float(data["choice_agreement"].min()) - 0.05)
-    left.set(xlim=(low, 1.02), xlabel="share of fresh choices that agree with the target")
+    left.set(xlim=(low, 1.02), xlabel=words(view).agreement_axis)
     right.set(xlim=(0, 1), xlabel="share of choices that are A")
     left.set_yticks(range(len(arms)), [style.label(a, 27, 2) for a in arms])
     left.set_ylim(len(arms) - 0.5, -0.5)
