@@ -15,7 +15,7 @@ SRC = ROOT / "src" / "gnothi"
 LAYERS = (  # lowest first; the modules of one line do not import each other, unless FLOOR says so
     ("_version", "errors"),
     ("records",),
-    ("rng", "intervals", "files", "store", "executor"),
+    ("rng", "intervals", "files", "yaml_file", "store", "executor"),
     ("worker",),
     ("behaviours",),
     ("render",),
