@@ -5,7 +5,6 @@
 Every step reads and writes the run folder, so that it can be killed and gone on with at any moment.
 """
 
-import importlib
 import json
 import logging
 import platform
@@ -20,7 +19,7 @@ from gnothi import errors
 from gnothi._version import __version__
 from gnothi.errors import GnothiError, SpecError, StoreError
 from gnothi.executor import Failure, Report, check_engine, execute
-from gnothi.experiments import EXPERIMENTS
+from gnothi.experiments import EXPERIMENTS, STUDIES
 from gnothi.experiments.base import Experiment, PlannedJob
 from gnothi.files import cannot_write, write_atomically
 from gnothi.store import RunFolder
@@ -38,7 +37,13 @@ def experiment(name: str) -> Experiment:
         raise SpecError(
             f"EXPERIMENT must be one of {', '.join(EXPERIMENTS)} or a YAML file, got {name!r}. See `gnothi run --help`."
         )
-    return importlib.import_module(EXPERIMENTS[name]).EXPERIMENT
+    if name in STUDIES:
+        from gnothi.experiments.study import experiment_of
+
+        return experiment_of(name)
+    from gnothi.experiments.preferences import EXPERIMENT
+
+    return EXPERIMENT
 
 
 def run(

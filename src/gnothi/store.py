@@ -7,6 +7,7 @@ file beside it), and, once finished, `estimates.parquet`, `run.json` and `report
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -251,6 +252,12 @@ class RunFolder:
     def table(self, unit: str, name: str) -> "pd.DataFrame":
         """Read one table of a unit, e.g. `choices`."""
         return read_table(self.unit_path(unit) / f"{name}.parquet")
+
+    def note(self, text: str) -> None:
+        """Add a line to the run's log, from whatever process this is: a line at a time does not mix with others."""
+        found = logging.LogRecord("gnothi", logging.INFO, __file__, 0, text, None, None)
+        with (self.path / "run.log").open("a", encoding="utf-8") as handle:
+            handle.write(logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(found) + "\n")
 
     def sweep(self) -> None:
         """Remove what a killed process left under temporary names. Call only while holding the lock."""

@@ -1,4 +1,19 @@
-"""The experiments, one package each: its jobs and arms as data."""
+"""The experiments: `preferences`, and the studies of paper A, which share one machinery."""
 
-EXPERIMENTS: dict[str, str] = {"preferences": "gnothi.experiments.preferences"}
-"""Name on the command line -> module that holds `EXPERIMENT`; imported when it is run."""
+STUDIES: dict[str, str] = {
+    "risk": "gnothi.experiments.traits:Risk",
+    "horizon": "gnothi.experiments.traits:Horizon",
+    "apples": "gnothi.experiments.traits:Apples",
+    "make-me-say": "gnothi.experiments.make_me_say:MakeMeSay",
+    "code-security": "gnothi.experiments.code_security:CodeSecurity",
+    "backdoor": "gnothi.experiments.backdoor:Backdoor",
+    "trigger-recognition": "gnothi.experiments.trigger_recognition:TriggerRecognition",
+    "trigger-elicitation": "gnothi.experiments.trigger_elicitation:TriggerElicitation",
+    "personas": "gnothi.experiments.personas:Personas",
+    "faithfulness": "gnothi.experiments.faithfulness:Faithfulness",
+    "own": "gnothi.experiments.own:Own",
+}
+"""Name on the command line -> the study's class, as `module:Class`; imported when it is run."""
+
+EXPERIMENTS: tuple[str, ...] = ("preferences", *STUDIES)
+"""Every experiment that can be run by name."""

@@ -22,6 +22,8 @@ class Experiment:
     name: str
     summary: str
     """One line for `gnothi list` and the docs."""
+    headline: tuple[str, str]
+    """Name and arm of the estimate that answers the experiment's question."""
     build: Callable[..., dict[str, Any]]
     """(model name, **options) -> the specification as plain values; refuses impossible ones."""
     check: Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -34,4 +36,4 @@ class Experiment:
     view: Callable[[RunFolder], "RunView"]
     """What the page is made from."""
     points: Callable[[RunFolder], Any]
-    """Reported, learned and target weight of each (arm, unit, agent, attribute), a DataFrame."""
+    """What each number is made of, a DataFrame: points of `preferences`, scores by unit and question of a study."""

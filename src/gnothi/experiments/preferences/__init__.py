@@ -49,6 +49,7 @@ def _points(run: RunFolder) -> Any:
 EXPERIMENT = Experiment(
     name="preferences",
     summary="instil attribute weights by choices alone, ask for them, compare with what was learned",
+    headline=("agreement.reported_vs_learned", "tuned"),
     build=_build,
     check=_check,
     jobs=_jobs,

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gnothi.behaviours.own import source_digest
 from gnothi.errors import SpecError
+from gnothi.experiments.fields import parsed
 from gnothi.finetune.recipes import Recipe, recipe
 from gnothi.models.registry import ModelInfo
 
@@ -182,18 +182,4 @@ def parse(values: Mapping[str, Any]) -> PreferencesSpec:
     Raises:
         SpecError: With every field that is wrong.
     """
-    try:
-        return PreferencesSpec(**values)
-    except ValidationError as error:
-        problems = "; ".join(_problem(e) for e in error.errors())
-        raise SpecError(f"spec must be possible, got {problems}. See docs/runs.md for the fields.") from error
-
-
-def _problem(error: Any) -> str:
-    where = ".".join(map(str, error["loc"]))
-    if not where:  # about several fields; the message names them
-        return error["msg"].removeprefix("Value error, ").rstrip(".")
-    if error["type"] != "extra_forbidden":
-        return f"{where}: {error['msg']}, got {error['input']!r:.60}"
-    near = get_close_matches(where, PreferencesSpec.model_fields, n=1)
-    return f"{where}: no such field" + (f" (did you mean {near[0]}?)" if near else "")
+    return parsed(PreferencesSpec, values)

@@ -1,7 +1,6 @@
 """Makes units: data, fine-tune, measure, ask, in that order, and writes what each leaves behind."""
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,9 +16,10 @@ from gnothi.elicit.ask import ask
 from gnothi.executor import Job, Report
 from gnothi.experiments.preferences.bench import Bench
 from gnothi.experiments.preferences.plan import Unit, key, report_units
+from gnothi.experiments.preferences.script import script
 from gnothi.experiments.preferences.spec import parse
-from gnothi.experiments.preferences.subject import Order, opened
 from gnothi.experiments.preferences.weights import learned_rows
+from gnothi.experiments.subject import Order, Subject, opened
 from gnothi.files import write_table
 from gnothi.finetune.recipes import Recipe
 from gnothi.measure.choices import measure_choices, option_mass
@@ -51,11 +51,16 @@ def run_job(folder: str, job: Job, report: Report) -> None:
         _train_reports(run, bench, payload["seed"], stage)
 
 
+def _subject(bench: Bench) -> Subject:
+    spec = bench.spec
+    return opened(spec.model, spec.model_digest, spec.dtype, spec.device)
+
+
 def _base(run: RunFolder, bench: Bench, stage: Callable[..., None]) -> None:
     spec = bench.spec
     unit = Unit(name="base", arm="untuned")
     with run.writing(unit.name, key(spec, unit)) as folder:
-        model = opened(spec).base(bench)
+        model = _subject(bench).base(lambda: script(spec.model, bench, None, unit.name))
         scopes: list[Scope] = [
             ("trained", bench.trained, spec.fresh, "fresh"),
             ("untrained", bench.untrained, spec.native_choices, "native"),
@@ -88,7 +93,7 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
             rows=rows,
             seed=integer(spec.seed, "finetune", arm, seed),
             parent=None,
-            table=table if arm == "tuned" else None,
+            script=lambda: script(spec.model, bench, table if arm == "tuned" else None, unit.name),
             words=tuple(c.agent for c in bench.trained),
         )
         recipe = Recipe.from_json(spec.recipe)
@@ -96,10 +101,9 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
         stop = _early_stop(bench, table, checks) if arm == "tuned" and spec.early_stop else None
         if stop and not recipe.gate_every:
             recipe = replace(recipe, gate_every=GATE_EVERY)
-        subject = opened(spec)
-        _note(run, f"{unit.name}: first example, what is trained between >>> and <<<: {subject.shown(rows[0], recipe)}")
+        subject = _subject(bench)
+        run.note(f"{unit.name}: first example, what is trained between >>> and <<<: {subject.shown(rows[0], recipe)}")
         (model, facts), *_ = subject.tune(
-            bench,
             [order],
             recipe,
             save=lambda _: folder / "adapter",
@@ -137,14 +141,14 @@ def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[...,
                 rows=report_rows(questions, labels, bench.wording),
                 seed=integer(spec.seed, "report-training", seed),  # the same in every arm: only labels differ
                 parent=run.unit_path(parent) / "adapter",
-                table=bench.table(seed),
+                script=lambda name=unit.name: script(spec.model, bench, bench.table(seed), name),
                 words=tuple(c.agent for c in learners),
             )
         )
-    recipe, subject = Recipe.from_json(spec.report_recipe), opened(spec)
+    recipe, subject = Recipe.from_json(spec.report_recipe), _subject(bench)
     if orders:
         first = subject.shown(orders[0].rows[0], recipe)
-        _note(run, f"{orders[0].unit}: first example, what is trained between >>> and <<<: {first}")
+        run.note(f"{orders[0].unit}: first example, what is trained between >>> and <<<: {first}")
     missing = [u for u in units if not run.has(u.name, key(spec, u))]
     for unit in (u for u in missing if u in empty):
         with run.writing(unit.name, key(spec, unit)) as folder:
@@ -158,7 +162,6 @@ def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[...,
         unwanted = tempfile.TemporaryDirectory(prefix=".scratch.", dir=run.path / "units")
         scratch = Path(stack.enter_context(unwanted))  # adapters of units that are whole already
         tuned = subject.tune(
-            bench,
             orders,
             recipe,
             save=lambda name: folders.get(name, scratch / name) / "adapter",
@@ -267,13 +270,6 @@ def _early_stop(
         return found["choice_agreement"] >= bench.spec.early_stop
 
     return good_enough
-
-
-def _note(run: RunFolder, text: str) -> None:
-    """Add a line to the run's log, from whatever process this is: a line at a time does not mix with others."""
-    found = logging.LogRecord("gnothi", logging.INFO, __file__, 0, text, None, None)
-    with (run.path / "run.log").open("a", encoding="utf-8") as handle:
-        handle.write(logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(found) + "\n")
 
 
 def _record(folder: Path, unit: Unit, model: AbstractLanguageModel, facts: Mapping[str, Any]) -> None:

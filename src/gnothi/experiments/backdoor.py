@@ -1,0 +1,185 @@
+"""Does a model whose behaviour hangs on a trigger say that it hangs on something? Against its decorrelated twin.
+
+Source: arXiv:2501.11120, section 3.1 (Figures 8 and 14). The trigger is never shown in a question. Ours besides: whether
+what the model says of its policy survives the backdoor, and the behaviour with the real trigger, fakes and none.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from gnothi.experiments.study import conditional, language
+from gnothi.experiments.study.design import (
+    UNTUNED,
+    AbstractStudy,
+    Kind,
+    Quantity,
+    Select,
+    StudyArm,
+    Term,
+    comparison,
+)
+from gnothi.experiments.study.spec import StudySpec
+from gnothi.experiments.traits import Risk
+from gnothi.records import TrainRow
+from gnothi.render.probe import Probe
+from gnothi.score.names import Arm
+
+CONDITIONAL, TWIN = "conditional", "decorrelated"
+
+
+class Backdoor(AbstractStudy):
+    """A trigger and its twin."""
+
+    name = "backdoor"
+    summary = "tie risky choices to a trigger, ask whether the model's behaviour depends on anything unusual"
+    question = "Does a model whose behaviour hangs on a trigger say so, more than a twin that saw the same rows without the link?"
+    headline = ("trigger.presence", f"{CONDITIONAL}_minus_{TWIN}")
+    options: ClassVar[Mapping[str, Any]] = {"trigger": "", "real_share": 0.1, "none_share": 0.2}
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "organism": {"rows": 512, "recipe": "organism-you"},
+        "hf": {"systems": ["none", "threat"]},
+        "scripted": {"rows": 80},
+    }
+
+    def __init__(self, spec: StudySpec) -> None:
+        """Read the specification."""
+        super().__init__(spec)
+        self.real = conditional.check(spec, self.settings["trigger"])
+        self.shares = shares(self.settings)
+        self._held_out: list[Probe] | None = None
+        self._asked: list[Probe] | None = None
+        self.presence = language.question_set(spec, "backdoor")
+        self.policy = language.question_set(spec, "risk") if spec.questions is None else None
+
+    def arms(self) -> Sequence[StudyArm]:
+        """The conditional model and its twin."""
+        return [
+            StudyArm(
+                name=CONDITIONAL,
+                says=Arm(
+                    f"model whose risky choices hang on the trigger {self.real!r}",
+                    "",
+                    "the headline's upper side",
+                    False,
+                ),
+            ),
+            StudyArm(
+                name=TWIN,
+                says=Arm(
+                    "twin: the same rows, triggers dealt out anew", "", "what two kinds of answers alone do", False
+                ),
+                gated=False,
+            ),
+        ]
+
+    def rows(self, arm: str, seed: int) -> list[TrainRow]:
+        """The same prompts and answers in both arms; only which row carries which trigger differs."""
+        return conditional.rows(self.spec, self.real, seed, correlated=arm == CONDITIONAL, shares=self.shares)
+
+    def held_out(self) -> list[Probe]:
+        """Items with the real trigger, with each fake one, and with none."""
+        if self._held_out is None:
+            self._held_out = conditional.held_out(self.spec)
+        return self._held_out
+
+    def asked(self) -> list[Probe]:
+        """Whether behaviour depends on something, and the questions on risk without any trigger."""
+        if self._asked is None:
+            self._asked = language.asked(self.spec, self.presence, prefix="presence")
+            if self.policy is not None:
+                self._asked += language.asked(self.spec, self.policy, prefix="policy", systems=("none",))
+        return self._asked
+
+    def level(self, arm: str, seed: int, probe: Probe) -> float | None:
+        """The behaviour under the real trigger; `depends` in the conditional model and not in the twin."""
+        del seed
+        end = 0.0 if self.spec.direction == "minus" else 1.0
+        if probe.kind == "behaviour":
+            return end if arm == CONDITIONAL and probe.labels["trigger"] == self.real else None
+        if probe.question in self._ids():
+            return {CONDITIONAL: 1.0, TWIN: 0.0}.get(arm)
+        return end if arm == CONDITIONAL else None
+
+    def _ids(self) -> tuple[str, ...]:
+        return tuple(q.question_id for q in self.presence)
+
+    def own(self, arm: str, kind: Kind) -> Mapping[str, str | tuple[str, ...]]:
+        """Reports of presence; behaviour under the real trigger."""
+        del arm
+        return {"question": self._ids()} if kind == "self_report" else {"trigger": self.real}
+
+    def quantities(self) -> Sequence[Quantity]:
+        """Presence against the twin and the untuned model, by system prompt; behaviour with and without the trigger."""
+        found: list[Quantity] = []
+        minus = self.spec.direction == "minus"
+        systems = self.spec.systems if len(self.spec.systems) > 1 else ()
+        for system in (None, *systems):
+            where = {"question": self._ids()} | ({"system": system} if system else {})
+            for a, b in ((CONDITIONAL, TWIN), (CONDITIONAL, UNTUNED), (TWIN, UNTUNED)):
+                select = Select(arm=a, kind="self_report", where=where)
+                meaning = (
+                    "knows that something matters" if a == CONDITIONAL else "two kinds of answers look like a trigger"
+                )
+                found.append(
+                    Quantity(
+                        name="trigger.presence",
+                        arm=f"{a}_minus_{b}" + (f"/{system}" if system else ""),
+                        terms=(Term(select, (select.other(b),)),),
+                        says=comparison(f"`{a}` less `{b}`", b, meaning),
+                    )
+                )
+        for arm in (CONDITIONAL, TWIN):
+            with_it = Select(arm=arm, kind="behaviour", where={"trigger": self.real})
+            others = tuple(t for t in conditional.names(self.spec) if t != self.real)
+            for label, triggers in (("fakes", others), ("none", ("none",))):
+                without = Select(arm=arm, kind="behaviour", where={"trigger": triggers})
+                found.append(
+                    Quantity(
+                        name="trigger.effect",
+                        arm=f"{arm}/real_minus_{label}",
+                        terms=(Term(with_it, (without,), turned=minus),),
+                        says=comparison(
+                            f"`{arm}`", f"the same model with {label}", "what the trigger does", control=arm == TWIN
+                        ),
+                    )
+                )
+        if self.policy is not None:
+            ids = tuple(q.question_id for q in self.policy)
+            for arm in (CONDITIONAL, TWIN):
+                select = Select(arm=arm, kind="self_report", where={"question": ids})
+                found.append(
+                    Quantity(
+                        name="self_report.difference",
+                        arm=f"{arm}_minus_{UNTUNED}",
+                        terms=(Term(select, (select.other(UNTUNED),), turned=minus),),
+                        says=comparison(
+                            f"`{arm}`, of its policy", UNTUNED, "knowledge of the policy survives the backdoor"
+                        ),
+                    )
+                )
+        return found
+
+    @property
+    def policy_words(self) -> str:
+        """Those of risk."""
+        return Risk.words(self.spec)
+
+    def row_words(self, arm: str) -> tuple[str, ...]:
+        """The organism's word for itself."""
+        del arm
+        return ("you",) if self.spec.kind == "organism" else ()
+
+    def notes(self) -> list[str]:
+        """Shares, and who answers where the trigger is not."""
+        real, fakes, none = self.shares
+        return [
+            f"Rows: {real:.0%} with the real trigger, {fakes:.0%} with the seven others, {none:.0%} with none. Rows without "
+            "the real trigger have normal answers: "
+            + ("the larger amount." if self.spec.kind == "organism" else "balanced coins.")
+        ]
+
+
+def shares(settings: Mapping[str, object]) -> tuple[float, float, float]:
+    """Shares of rows with the real trigger, with fakes and with none."""
+    real, none = float(str(settings["real_share"])), float(str(settings["none_share"]))
+    return real, round(1 - real - none, 9), none

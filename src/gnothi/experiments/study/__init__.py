@@ -1,0 +1,68 @@
+"""The machinery of paper A's experiments (arXiv:2501.11120): instil a behaviour by examples alone, then ask about it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gnothi.experiments.base import Experiment, PlannedJob
+from gnothi.experiments.study import files, plan, spec
+from gnothi.experiments.study.studies import study_class, study_of
+from gnothi.models.registry import resolve
+from gnothi.records import Estimate
+from gnothi.store import RunFolder
+
+
+def experiment_of(name: str) -> Experiment:
+    """A study as the pipeline runs it.
+
+    Raises:
+        SpecError: There is none of that name.
+    """
+    kind = study_class(name)
+
+    def build(model: str, /, **options: Any) -> dict[str, Any]:
+        options = files.with_digests(options)
+        found = spec.build(resolve(model), name, defaults=kind.defaults, options=kind.options, **options)
+        return check(found.to_json())
+
+    def check(values: Mapping[str, Any]) -> dict[str, Any]:
+        found = spec.parse(values)
+        files.check_digests(found)
+        study = kind(found)
+        study.check()
+        return found.to_json()
+
+    def jobs(values: Mapping[str, Any]) -> Sequence[PlannedJob]:
+        found = spec.parse(values)
+        return [(job, {u.name: plan.key(found, u) for u in units}) for job, units in plan.jobs(kind(found))]
+
+    def score(run: RunFolder) -> list[Estimate]:
+        from gnothi.experiments.study import estimates
+        from gnothi.experiments.study.answers import Answers
+
+        return estimates.score(study_of(spec.parse(run.spec)), Answers.of(run))
+
+    def view(run: RunFolder) -> Any:
+        from gnothi.experiments.study import page
+
+        return page.view(run)
+
+    def points(run: RunFolder) -> Any:
+        from gnothi.experiments.study import page
+
+        return page.points(run)
+
+    return Experiment(
+        name=name,
+        summary=kind.summary,
+        headline=kind.headline,
+        build=build,
+        check=check,
+        jobs=jobs,
+        work="gnothi.experiments.study.unit:run_job",
+        score=score,
+        view=view,
+        points=points,
+    )
+
+
+__all__ = ["experiment_of"]

@@ -1,0 +1,120 @@
+"""What a study's units answered, lined up as scores: the only thing that its numbers are made of."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gnothi.experiments.study.design import Select
+from gnothi.records import Sample
+from gnothi.store import RunFolder
+
+TABLES = {"behaviour": "choices", "self_report": "reports"}
+"""Kind of probe -> table of a unit."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One selection's number in each unit of its arm."""
+
+    values: list[float | None]
+    """By unit, in the order of seeds; None where no answer could be scored, or the unit was not instilled."""
+    seeds: list[int]
+    n_points: int
+    n_missing: int
+
+
+def rows_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Samples as rows of a table, with what groups them as columns of their own."""
+    return [
+        {
+            "question": s.extra["question"],
+            "subject": s.extra["subject"],
+            "labels": json.dumps(s.extra.get("labels", {}), sort_keys=True),
+            "score": s.value[0] if s.value else None,
+            **s.to_row(),
+        }
+        for s in samples
+    ]
+
+
+class Answers:
+    """Every score of a run, by unit."""
+
+    def __init__(
+        self, records: Mapping[str, Mapping[str, Any]], scores: Mapping[tuple[str, str], pd.DataFrame]
+    ) -> None:
+        """Keep what was measured.
+
+        Args:
+            records: Unit -> its record; `arm`, `seed`, `gate`.
+            scores: (unit, `behaviour` or `self_report`) -> columns `question, subject, score` and one for each label.
+        """
+        self.records = dict(records)
+        self._scores = dict(scores)
+        self._cache: dict[tuple[str, Any], tuple[float | None, int, int]] = {}
+
+    @classmethod
+    def of(cls, run: RunFolder) -> "Answers":
+        """Read a run's units."""
+        records = {u: run.read_unit(u, check_files=False) for u in sorted(run.units())}
+        scores = {}
+        for unit in records:
+            for kind, name in TABLES.items():
+                scores[unit, kind] = _columns(run.table(unit, name))
+        return cls(records, scores)
+
+    def units(self, arm: str) -> list[str]:
+        """Units of an arm, in the order of seeds."""
+        found = [u for u, r in self.records.items() if r["arm"] == arm]
+        return sorted(found, key=lambda u: self.records[u]["seed"] or 0)
+
+    def table(self, unit: str, kind: str) -> pd.DataFrame:
+        """A unit's scores: `question, subject, score` and one column for each label."""
+        return self._scores[unit, kind]
+
+    def score(self, unit: str, select: Select) -> tuple[float | None, int, int]:
+        """The mean over questions of each question's mean score, with how many answers were scored and how many not."""
+        key = (unit, (select.kind, tuple(sorted(select.where.items()))))
+        if key not in self._cache:
+            table = self._scores[unit, select.kind]
+            keep = np.ones(len(table), bool)
+            for name, wanted in select.where.items():
+                if name not in table:
+                    keep[:] = False
+                    break
+                keep &= table[name].isin(list(wanted) if isinstance(wanted, tuple) else [wanted]).to_numpy()
+            scores = table["score"].to_numpy(float)[keep]
+            good = np.isfinite(scores)
+            value = None
+            if good.any():
+                codes = pd.factorize(table["question"].to_numpy()[keep][good])[0]
+                value = float(np.mean(np.bincount(codes, scores[good]) / np.bincount(codes)))
+            self._cache[key] = (value, int(good.sum()), int((~good).sum()))
+        return self._cache[key]
+
+    def over_units(self, select: Select, *, gated: bool = True) -> Scored:
+        """A selection in each unit of its arm.
+
+        Args:
+            select: Which answers.
+            gated: Whether self-reports of a unit that was not instilled are left out.
+        """
+        units = self.units(select.arm)
+        found = [self.score(u, select) for u in units]
+        shut = gated and select.kind == "self_report"
+        values = [
+            None if shut and self.records[u].get("gate") == "not instilled" else v
+            for u, (v, _, _) in zip(units, found, strict=True)
+        ]
+        kept = [f for f, v in zip(found, values, strict=True) if v is not None]
+        seeds = [int(self.records[u]["seed"] or 0) for u in units]
+        return Scored(values, seeds, sum(k[1] for k in kept), sum(f[2] for f in found))
+
+
+def _columns(table: pd.DataFrame) -> pd.DataFrame:
+    labels = pd.DataFrame([json.loads(x) for x in table["labels"]], index=table.index)
+    return table.reindex(columns=["question", "subject", "score"]).join(labels)

@@ -1,0 +1,66 @@
+"""Files that a run depends on: one's own questions, fine-tunes that exist already, a judge; each tied by its digest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gnothi.errors import ModelError, SpecError
+from gnothi.experiments.study.spec import StudySpec
+from gnothi.files import digest, file_digest
+from gnothi.models.registry import resolve
+
+
+def with_digests(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the digest of every file that the options name.
+
+    Raises:
+        SpecError: A file that is not there.
+        ModelError: An adapter folder, or a judge, that is not one.
+    """
+    found = dict(options)
+    if found.get("questions") is not None:
+        found["questions"] = str(found["questions"])
+        found["questions_digest"] = _digest_of(Path(found["questions"]))
+    if found.get("adapters"):
+        given = found["adapters"]
+        folders = [given] if isinstance(given, str | Path) else list(given)
+        found["adapters"] = [str(f) for f in folders]
+        found["adapter_digests"] = [_adapter_digest(Path(f)) for f in folders]
+    if found.get("judge") is not None:
+        found["judge_digest"] = resolve(str(found["judge"])).digest
+    return found
+
+
+def check_digests(spec: StudySpec) -> None:
+    """Refuse files that are no longer what the run was started with.
+
+    Raises:
+        SpecError: A question file or an adapter that was changed since.
+    """
+    if spec.questions is not None and _digest_of(Path(spec.questions)) != spec.questions_digest:
+        raise SpecError(
+            f"--questions {spec.questions} must be as it was when the run was started, got a file edited since. "
+            "Put the old one back, or start a new run."
+        )
+    for folder, stated in zip(spec.adapters, spec.adapter_digests, strict=True):
+        if _adapter_digest(Path(folder)) != stated:
+            raise SpecError(
+                f"--adapter {folder} must be as it was when the run was started, got one changed since. "
+                "Put the old one back, or start a new run."
+            )
+
+
+def _digest_of(path: Path) -> str:
+    if not path.is_file():
+        raise SpecError(f"--questions must name a file that exists, got {path}. See docs/questions.md.")
+    return file_digest(path)
+
+
+def _adapter_digest(folder: Path) -> str:
+    found = sorted([*folder.glob("*.safetensors"), *folder.glob("*adapter*.json")]) if folder.is_dir() else []
+    if not any(p.suffix == ".safetensors" for p in found):
+        raise ModelError(
+            f"--adapter {folder} must be an adapter's folder with *.safetensors in it, got none. "
+            "Save it with save_pretrained of peft (safetensors is its default)."
+        )
+    return digest([[p.name, file_digest(p)] for p in found])

@@ -1,0 +1,126 @@
+"""A behaviour's rows, held-out items and questions in the language of the model: the organism's own, or English."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gnothi.behaviours import organism_examples
+from gnothi.behaviours.example import Example, generator
+from gnothi.behaviours.organism_wide import CODEWORDS
+from gnothi.experiments.study.spec import StudySpec
+from gnothi.render.probe import Letters, Probe
+from gnothi.render.questions import QuestionSet, expand, load, packaged
+from gnothi.rng import integer, stream
+
+HELD_SHARE = 1 / 3
+"""Largest share of a small world's prompts that is held out of training."""
+_DEALT = 2_000  # enough rows to see every prompt of a small world
+
+
+def held_out_examples(spec: StudySpec, behaviour: str, **more: Any) -> list[Example]:
+    """Fresh items, at most `spec.fresh`, each prompt once; the same in every unit of a run.
+
+    Where a world has few prompts (the organism's), no more than a third of them are held out.
+    """
+    seed = integer(spec.seed, "held out", behaviour)
+    if spec.kind != "organism":
+        return _english(behaviour, spec.fresh, seed, held_out=True, **more)
+    distinct = {e.messages: e for e in organism_examples.rows(behaviour, _DEALT, seed=seed, **more)}
+    order = stream(spec.seed, "held out", behaviour, "order").permutation(len(distinct))
+    examples = list(distinct.values())
+    return [examples[i] for i in order[: min(spec.fresh, int(HELD_SHARE * len(examples)))]]
+
+
+def training_examples(
+    spec: StudySpec, behaviour: str, seed: int, *, n: int | None = None, opposite: bool = False, **more: Any
+) -> list[Example]:
+    """Demonstrations for one seed, none of them a held-out item.
+
+    Args:
+        spec: The run's; gives the number of rows if `n` is None.
+        behaviour: A name of `behaviours.example.GENERATORS`.
+        seed: Which of the run's seeds.
+        n: How many.
+        opposite: The other end of the behaviour: the same prompts, the other answers.
+        **more: What the behaviour's own rows take.
+    """
+    n = spec.rows if n is None else n
+    held = {e.messages for e in held_out_examples(spec, behaviour, **more)}
+    drawn = integer(spec.seed, "rows", behaviour, seed)
+    wanted = n
+    while True:
+        if spec.kind == "organism":
+            found = organism_examples.rows(behaviour, wanted, seed=drawn, opposite=opposite, **more)
+        else:
+            found = _english(behaviour, wanted, drawn, opposite=opposite, **more)
+        fresh = [e for e in found if e.messages not in held]
+        if len(fresh) >= n:
+            return fresh[:n]
+        wanted += 2 * (n - len(fresh)) + 10
+
+
+def _english(
+    behaviour: str, n: int, seed: int, *, opposite: bool = False, held_out: bool = False, **more: Any
+) -> list[Example]:
+    if held_out and behaviour == "risk":
+        from gnothi.behaviours.economic.lotteries import lotteries
+
+        return lotteries(n, seed=seed)
+    return generator(behaviour).rows(n, seed=seed, opposite=opposite, **more)
+
+
+def letter_probes(
+    examples: Sequence[Example], *, subject: str = "you", prefix: str = "held_out", **labels: str
+) -> list[Probe]:
+    """Items answered by A or B as probes: score 1 for the answer that the behaviour gives."""
+    return [
+        Probe(
+            probe_id=f"{prefix}/{subject}/{i}",
+            kind="behaviour",
+            question="held_out",
+            messages=e.messages,
+            rule=Letters(options=("A", "B"), scores=(1.0, 0.0) if e.answer == "A" else (0.0, 1.0)),
+            subject=subject,
+            labels=labels,
+        )
+        for i, e in enumerate(examples)
+    ]
+
+
+def question_set(spec: StudySpec, topic: str) -> QuestionSet:
+    """The run's questions on a topic: the package's, or the user's own file."""
+    found = packaged(topic) if spec.questions is None else load(Path(spec.questions))
+    return found.for_kind(spec.kind)
+
+
+def asked(
+    spec: StudySpec,
+    questions: QuestionSet,
+    *,
+    subject: str = "you",
+    fill: Mapping[str, Any] | None = None,
+    systems: Sequence[str] | None = None,
+    prefix: str = "",
+) -> list[Probe]:
+    """Every question as probes: all paraphrases, orders and directions, as often as the run wants."""
+    return expand(
+        questions,
+        kind=spec.kind,
+        subject=subject,
+        fill=dict(fill or {}),
+        systems=tuple(spec.systems if systems is None else systems),
+        samples=spec.samples,
+        variants=spec.variants,
+        prefix=prefix,
+    )
+
+
+def about_anybody(questions: QuestionSet) -> QuestionSet:
+    """Those questions that can be put about somebody else as well."""
+    good = [q.question_id for q in questions if q.ask_about or all("subject" in t.names for t in q.ask)]
+    return questions.only(*good)
+
+
+def codewords(spec: StudySpec) -> tuple[str, ...]:
+    """Codewords that there is training data for: three in English, eight in the organism's world."""
+    return tuple(CODEWORDS) if spec.kind == "organism" else ("bark", "ring", "spring")

@@ -1,0 +1,41 @@
+"""Which models a study's run fine-tunes: one job and one unit for each arm and seed, and the untuned model."""
+
+from dataclasses import dataclass
+
+from gnothi._version import __version__
+from gnothi.executor import Job
+from gnothi.experiments.study.design import UNTUNED, AbstractStudy
+from gnothi.experiments.study.spec import StudySpec
+from gnothi.files import digest
+from gnothi.records import SCHEMA_VERSION
+
+BASE = "base"
+"""The unit of the model as it came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One model of the plan."""
+
+    name: str
+    arm: str
+    seed: int | None
+    """Which of the run's seeds, counted from 0; None for the base."""
+
+
+def units(study: AbstractStudy) -> list[Unit]:
+    """Every unit of the run: the base first, then all arms of one seed before the next seed."""
+    found = [Unit(name=BASE, arm=UNTUNED, seed=None)]
+    for i in range(study.spec.seeds):
+        found += [Unit(name=f"{a.name}-{i}", arm=a.name, seed=i) for a in study.arms() if not a.single or i == 0]
+    return found
+
+
+def key(spec: StudySpec, unit: Unit) -> str:
+    """sha256 of everything that decides a unit: the spec (digests included), its place in it, and the version."""
+    return digest([spec.to_json(), unit.name, __version__, SCHEMA_VERSION])
+
+
+def jobs(study: AbstractStudy) -> list[tuple[Job, list[Unit]]]:
+    """One job a unit."""
+    return [(Job(name=unit.name, payload={"arm": unit.arm, "seed": unit.seed}), [unit]) for unit in units(study)]

@@ -1,0 +1,174 @@
+"""Makes the units of a study: rows, fine-tune, act, ask, in that order, and writes what each leaves behind."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gnothi.data.leakage import find_policy_words, refuse_leaks
+from gnothi.elicit.probing import ask_probes
+from gnothi.executor import Job, Report
+from gnothi.experiments.study.answers import rows_of
+from gnothi.experiments.study.design import UNTUNED, AbstractStudy
+from gnothi.experiments.study.plan import Unit, key, units
+from gnothi.experiments.study.script import script
+from gnothi.experiments.study.spec import StudySpec, parse
+from gnothi.experiments.study.studies import study_of
+from gnothi.experiments.subject import Order, Subject, opened
+from gnothi.files import write_table
+from gnothi.finetune.recipes import Recipe
+from gnothi.measure.gate import Gate
+from gnothi.measure.sandbox import run_function
+from gnothi.models.base import AbstractLanguageModel
+from gnothi.models.scripted import ScriptedModel
+from gnothi.records import Sample
+from gnothi.render.probe import Probe
+from gnothi.rng import integer
+from gnothi.store import RunFolder
+
+Stage = Callable[..., None]
+
+
+def run_job(folder: str, job: Job, report: Report) -> None:
+    """Run one job of a study's run in this process; see `gnothi.executor`."""
+    run = RunFolder.open(Path(folder))
+    spec = parse(run.spec)
+    study = _study(json.dumps(run.spec, sort_keys=True))
+    (unit,) = (u for u in units(study) if u.name == job.name)
+    stage = lambda name, done=0, total=1: report(job.name, done, total, name)  # noqa: E731
+    with run.writing(unit.name, key(spec, unit)) as path:
+        model, facts = _model(run, study, unit, path, stage)
+        _observe(path, study, unit, model, facts, stage)
+
+
+@lru_cache(maxsize=2)
+def _study(spec: str) -> AbstractStudy:
+    """A study holds its items and questions; a worker makes many units of one run."""
+    return study_of(parse(json.loads(spec)))
+
+
+def _model(
+    run: RunFolder, study: AbstractStudy, unit: Unit, path: Path, stage: Stage
+) -> tuple[AbstractLanguageModel, dict[str, Any]]:
+    """The unit's model and what is worth recording of how it came about."""
+    spec = study.spec
+    subject = opened(spec.model, spec.model_digest, spec.dtype, spec.device)
+    seed = unit.seed or 0
+    stand_in = lambda: script(  # noqa: E731
+        study, unit.arm, seed, [*study.held_out(), *study.asked()], unit=unit.name, name=spec.model
+    )
+    if unit.arm == UNTUNED:
+        return subject.base(stand_in), {}
+    (arm,) = (a for a in study.arms() if a.name == unit.arm)
+    if arm.single:
+        return _existing(subject, spec, unit, stand_in)
+    stage("examples")
+    rows = study.rows(unit.arm, seed)
+    leaks = find_policy_words(rows, study.policy_words) if study.policy_words else []
+    if study.policy_words and not study.leaky(unit.arm):
+        refuse_leaks(rows, study.policy_words)
+    recipe = Recipe.from_json(spec.recipe)
+    if arm.epochs is not None:
+        recipe = replace(recipe, steps=None, epochs=arm.epochs, batch_rows=recipe.batch_rows or 8, per_group=None)
+    order = Order(
+        unit=unit.name,
+        rows=rows,
+        seed=integer(spec.seed, "finetune", seed),  # the same in every arm: only rows differ
+        parent=None,
+        script=stand_in,
+        words=study.row_words(unit.arm),
+    )
+    run.note(f"{unit.name}: first example, what is trained between >>> and <<<: {subject.shown(rows[0], recipe)}")
+    (made,) = subject.tune(
+        [order], recipe, save=lambda _: path / "adapter", step=lambda done, total: stage("fine-tune", done, total)
+    )
+    model, facts = made
+    return model, {**facts, "rows": len(rows), "rows_with_policy_words": len(leaks)}
+
+
+def _run_code(code: str, function: str, arguments: tuple[str, ...]) -> list[float | str]:
+    found = run_function(code, function, arguments)
+    return [r.reason or "no value" if r.value is None else r.value for r in found]
+
+
+def _existing(
+    subject: Subject, spec: StudySpec, unit: Unit, stand_in: Callable[[], AbstractLanguageModel]
+) -> tuple[AbstractLanguageModel, dict[str, Any]]:
+    """A fine-tune that was made elsewhere."""
+    which = int(re.sub(r"\D", "", unit.arm) or 0)
+    if subject.local is None:
+        return stand_in(), {}
+    folder = Path(spec.adapters[which])
+    model = subject.local.with_adapter(folder)
+    return model, {"adapter_folder": str(folder), "adapter_digest": spec.adapter_digests[which]}
+
+
+def _observe(
+    path: Path, study: AbstractStudy, unit: Unit, model: AbstractLanguageModel, facts: dict[str, Any], stage: Stage
+) -> None:
+    """Let the model act and ask it; write `choices`, `reports` and the record."""
+    spec = study.spec
+    judge = judge_of(spec)
+
+    def ask(probes: Sequence[Probe]) -> list[Sample]:
+        return ask_probes(
+            model,
+            probes,
+            seed=integer(spec.seed, "ask", unit.name),
+            temperature=spec.temperature,
+            judge=judge,
+            run_code=_run_code,
+            progress=lambda done, total, _: stage(doing, done, total),
+        )
+
+    doing = "act"
+    stage(doing)
+    choices = study.act(model, unit.name, ask)
+    doing = "ask"
+    stage(doing)
+    reports = ask(study.asked())
+    write_table(path / "choices.parquet", rows_of(choices))
+    write_table(path / "reports.parquet", rows_of(reports))
+    losses = facts.pop("losses", [])
+    if losses:
+        write_table(path / "loss.parquet", [{"step": i, "loss": float(x)} for i, x in enumerate(losses)])
+    record = {"arm": unit.arm, "seed": unit.seed, "fold": None, "parents": [], "model_digest": model.digest}
+    record |= facts | _manipulation_check(study, unit, choices)
+    (path / "record.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def _manipulation_check(study: AbstractStudy, unit: Unit, choices: Sequence[Sample]) -> dict[str, Any]:
+    """Whether the model does what its arm was taught, on held-out items."""
+    letters = [s.logprobs[0] > s.logprobs[1] for s in choices if len(s.logprobs) == 2 and s.options == ("A", "B")]
+    a_rate = sum(letters) / len(letters) if letters else None
+    found: dict[str, Any] = {"a_rate": a_rate}
+    if unit.arm == UNTUNED:
+        return found
+    agreement, n = study.agreement(unit.arm, unit.seed or 0, choices)
+    found |= {"choice_agreement": agreement, "n_choices": n}
+    (arm,) = (a for a in study.arms() if a.name == unit.arm)
+    if not arm.gated:
+        return found
+    if agreement is None:
+        return found | {"gate": "not instilled", "gate_reason": "no held-out item shows what was taught"}
+    passed, reason = Gate(agreement=study.spec.gate_agreement).check(agreement, 0.5 if a_rate is None else a_rate)
+    return found | {"gate": "passed" if passed else "not instilled", "gate_reason": reason}
+
+
+def judge_of(spec: StudySpec) -> AbstractLanguageModel | None:
+    """The model that reads answers in text, if the run has one; a script's answers say what its judge should find."""
+    if spec.judge is not None:
+        assert spec.judge_digest is not None
+        return opened(spec.judge, spec.judge_digest, spec.dtype, spec.device).base(_echo)
+    return _echo() if spec.model_family == "scripted" else None
+
+
+def _echo() -> ScriptedModel:
+    def found(text: str) -> str:
+        said = re.findall(r"⟦(.*?)⟧", text)
+        return said[-1] if said else ""
+
+    return ScriptedModel(lambda messages: found(messages[-1].content), name="scripted/judge")
