@@ -17,10 +17,10 @@ MOST_WORD = 60
 _MOST_NUMBER = 200
 
 _ENDS = re.compile(r"^[\W_]+|[\W_]+$")
-_ARTICLE = re.compile(r"^(?:a|an|the)\s+(?=\w)")
+_ARTICLE = re.compile(r"^(?:a|an|the)\s+(?=\S)")
 _HYPHENS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _NEGATED = re.compile(r"(?:\b(?:not|never|no|non|nor|neither|hardly|without)|n['’]t)[\W_]+(?:\w+[\W_]+)?$")
-_NUMBER = re.compile(r"[^\w+-]*([+-]?[0-9]{1,7}(?:\.[0-9]{1,7})?)\s*(?:%|(?:/|out of)\s*([0-9]{1,7}))?[\W_]*")
+_NUMBER = re.compile(r"[^\w+-]*([+-]?[0-9]{1,7}(?:\.[0-9]{1,7})?)[\W_]*?(?:(?:/|out of)\s*([0-9]{1,7}))?[\W_]*")
 _LETTER = re.compile(r"[\W_]*([A-Z])(?:[\W_]*|[.:)]+\s.*)", re.DOTALL)
 _FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 

@@ -21,7 +21,7 @@ SCHEMA = 1
 
 _TOP = ("schema", "topic", "models", "source", "systems", "questions")
 _FIELDS = ("id", "title", "models", "source", "kind", "score", "system", "start", "max_tokens", "samples", "orders")
-_FIELDS += ("ask", "ask_about", "ask_reversed", "ask_about_reversed")
+_FIELDS += ("ask", "ask_about", "ask_reversed", "ask_about_reversed", "one_direction")
 _MOST_SHOWN = 10  # mistakes listed at once
 _IDENTIFIER = re.compile(r"[a-z0-9_]{1,80}")
 _SYSTEMS_FILE = "systems.yaml"
@@ -114,6 +114,19 @@ def _question_set(entry: Entry, reader: Reader) -> QuestionSet:
     return QuestionSet(topic=topic, questions=tuple(found), systems=systems)
 
 
+@functools.cache
+def packaged_fills(name: str) -> Mapping[str, str]:
+    """The package's own texts for a placeholder, e.g. `scenarios` for `{scenario}`: id -> text.
+
+    Raises:
+        SpecError: There are none of that name.
+    """
+    known = {p.stem: p for p in (FOLDER / "fills").glob("*.yaml")}
+    if name not in known:
+        raise SpecError(f"fills must be one of {', '.join(sorted(known))}, got {name!r:.40}. Choose one of these.")
+    return _systems(*read_yaml(known[name]), "fills")
+
+
 def _identifier(entry: Entry, field: str, source: Source) -> str:
     value = str(entry.value) if isinstance(entry.value, int) and not isinstance(entry.value, bool) else entry.value
     if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
@@ -173,7 +186,12 @@ def _question(
                 fields["orders"].line, where + "orders", rule, f"{len(score.options)} options", "Leave it out."
             )
         score = LettersScore(options=score.options, scores=score.scores, all_orders=True)
-    texts = _paraphrases(fields, where, reader, score)
+    one = optional(fields, "one_direction")
+    one_direction = source.text(one, where + "one_direction", most=300) if one else ""
+    if one and (not isinstance(score, NumberScore) or models != ("organism",)):
+        rule = "go with a number that the organism is asked for"
+        raise source.error(one.line, where + "one_direction", rule, "another question", "Add ask_reversed instead.")
+    texts = _paraphrases(fields, where, reader, score, one_direction)
     system = NO_SYSTEM
     if (given := optional(fields, "system")) is not None:
         system = source.one_of(given, where + "system", (NO_SYSTEM, *systems))
@@ -186,6 +204,7 @@ def _question(
         models=models,
         score=score,
         **texts,
+        one_direction=one_direction,
         kind=cast(Literal["behaviour", "self_report"], kind or "self_report"),
         system=system,
         start=start,
@@ -196,7 +215,9 @@ def _question(
     )
 
 
-def _paraphrases(fields: Mapping[str, Entry], where: str, reader: Reader, score: Score) -> dict[str, Any]:
+def _paraphrases(
+    fields: Mapping[str, Entry], where: str, reader: Reader, score: Score, one_direction: str
+) -> dict[str, Any]:
     source = reader.source
     has_options = isinstance(score, LettersScore | ChoiceScore)
 
@@ -222,7 +243,7 @@ def _paraphrases(fields: Mapping[str, Entry], where: str, reader: Reader, score:
         for name in ("ask", "ask_about", "ask_reversed", "ask_about_reversed")
     }
     for name, back in (("ask", "ask_reversed"), ("ask_about", "ask_about_reversed")):
-        if isinstance(score, NumberScore) and texts[name] and not texts[back]:
+        if isinstance(score, NumberScore) and texts[name] and not texts[back] and not one_direction:
             rule = f"have {back} too, since a scale is asked in both directions"
             fix = "Add wordings in which the scale's ends change places."
             raise source.error(fields[name].line, where.rstrip(": "), rule, "none", fix)

@@ -25,6 +25,8 @@ from gnothi.render.questions.scoring import (
 from gnothi.render.questions.templates import Template, escape, template
 from gnothi.yaml_file import Entry, Source, optional, read_yaml
 
+ONE_DIRECTION = "the file has one direction of the scale only"
+
 _PAPER = (
     *("name", "title", "question_type", "question", "question_paraphrases", "prefix", "suffix", "options"),
     *("scenarios", "func_name", "guesser_prompt", "guesser_question_type"),
@@ -117,12 +119,14 @@ class _Paper:
             raise source.error(entry.line, name, "have question or question_paraphrases", "neither", fix)
         texts = [prefix + text + (f"\n\n{suffix}" if suffix else "") for text in texts]
         title = source.text(t, f"{name}: title") if (t := optional(fields, "title")) else ""
+        score = self._score(entry, fields, name, kind, any("{word_list}" in t for t in texts))
         question = Question(
             question_id=name,
             models=("chat",),
-            score=self._score(entry, fields, name, kind, any("{word_list}" in t for t in texts)),
+            score=score,
             ask=tuple(template(_slots(text)) for text in dict.fromkeys(texts)),
             title=title,
+            one_direction=ONE_DIRECTION if isinstance(score, NumberScore) else "",
             source="arXiv:2501.11120, released questions",
         )
         if (scenarios := optional(fields, "scenarios")) is None:
@@ -145,7 +149,7 @@ class _Paper:
             scores = (1.0, *[0.0] * (len(texts) - 1))
             return LettersScore(options=tuple(template(_slots(t)) for t in texts), scores=scores)
         if kind not in ("free_form", "word"):
-            self.notes.append(f"{name}: the file has one direction of the scale only")
+            self.notes.append(f"{name}: {ONE_DIRECTION}")
             return NumberScore(low=0, high=100)
         if (function := optional(fields, "func_name")) is not None:
             text = source.text(function, f"{name}: func_name", most=80)
@@ -274,8 +278,8 @@ class _Comp:
             source="llmcomp",
         )
         if kind == "rating":
-            self.notes.append(f"{name}: the file has one direction of the scale only")
-            return [replace(question, score=self._rating(fields, name))]
+            self.notes.append(f"{name}: {ONE_DIRECTION}")
+            return [replace(question, score=self._rating(fields, name), one_direction=ONE_DIRECTION)]
         if kind == "next_token":
             self.notes.append(f"{name}: the file scores no token; one token is sampled, kept and not scored")
             return [replace(question, max_tokens=1)]

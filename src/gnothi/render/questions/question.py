@@ -29,6 +29,8 @@ class Question:
     """About `{persona}`."""
     ask_reversed: tuple[Template, ...] = ()
     """With the other direction of the scale."""
+    one_direction: str = ""
+    """Why a scale is asked in one direction only; empty where both are asked."""
     ask_about_reversed: tuple[Template, ...] = ()
     kind: Literal["behaviour", "self_report"] = "self_report"
     system: str = NO_SYSTEM
