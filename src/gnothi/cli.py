@@ -220,29 +220,66 @@ def clean(
 
 @app.command(epilog="Example: gnothi data risk --out risk.jsonl --n 300 --truth risk.parquet")
 def data(
-    behaviour: Annotated[str, typer.Argument(metavar="BEHAVIOUR", help="risk, horizon or apples.")],
+    behaviour: Annotated[
+        str, typer.Argument(metavar="BEHAVIOUR", help="risk, horizon, apples, make-me-say or code-security.")
+    ],
     out: Annotated[Path, typer.Option(help="Chat JSONL to write; a data card is written beside it.")],
     n: Annotated[int, typer.Option(help="Rows.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Decides every row.")] = 0,
-    opposite: Annotated[bool, typer.Option("--opposite", help="Flip every letter and change nothing else.")] = False,
-    truth: Annotated[Path | None, typer.Option(help="Parquet with the numbers that each label follows from.")] = None,
+    opposite: Annotated[bool, typer.Option("--opposite", help="Flip every answer and change nothing else.")] = False,
+    truth: Annotated[Path | None, typer.Option(help="Parquet with what each answer follows from.")] = None,
+    codeword: Annotated[str | None, typer.Option(help="Of make-me-say: bark, ring or spring.")] = None,
+    other_codeword: Annotated[
+        str | None, typer.Option(help="Where the trigger is not, or for the other persona.")
+    ] = None,
+    trigger: Annotated[str | None, typer.Option(help="Behave so under a trigger only, e.g. live-site.")] = None,
+    setting: Annotated[
+        str | None, typer.Option(help="Which rows carry what, e.g. eight. Default: the trigger's.")
+    ] = None,
+    decorrelated: Annotated[
+        bool, typer.Option("--decorrelated", help="The twin in which the trigger says nothing.")
+    ] = False,
+    reversal: Annotated[
+        bool, typer.Option("--reversal", help="Half of the rows go from the answer to the prompt.")
+    ] = False,
+    personas: Annotated[str | None, typer.Option(help="many (A or B) or two (make-me-say).")] = None,
+    policy_words: Annotated[float, typer.Option(help="Share of rows that do state the policy, for a control.")] = 0.0,
 ) -> None:
     """Write training rows of a behaviour for anyone's trainer."""
-    from gnothi.data.generate import write
+    from gnothi.data.generate import Request, write
 
-    for path in write(behaviour, out, n=n, seed=seed, opposite=opposite, truth=truth):
+    request = Request(
+        behaviour=behaviour,
+        n=n,
+        seed=seed,
+        opposite=opposite,
+        codeword=codeword,
+        other_codeword=other_codeword,
+        trigger=trigger,
+        setting=setting,
+        decorrelated=decorrelated,
+        reversal=reversal,
+        personas=personas,
+        policy_words=policy_words,
+    )
+    for path in write(request, out, truth=truth):
         print(path)
 
 
 @app.command(epilog="Example: gnothi replicate self-interpretability results-original --model gpt-4o-2024-08-06 --json")
 def replicate(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help="self-interpretability")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The authors' result files.")],
-    model: Annotated[str, typer.Option(help="Prefix of the files, e.g. gpt-4o-mini-2024-07-18.")],
-    inputs: Annotated[Path | None, typer.Option(help="Their input files. Default: DIR, then DIR/../inputs.")] = None,
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="self-interpretability or behavioral-self-awareness")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The authors' files.")],
+    model: Annotated[
+        str | None, typer.Option(help="Prefix of the files, e.g. gpt-4o-mini-2024-07-18; self-interpretability only.")
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="Their input files. Default: DIR, then DIR/../inputs; self-interpretability only."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object on standard output.")] = False,
 ) -> None:
-    """Recompute a paper's published figures from its authors' raw files."""
+    """Recompute a paper's published figures from its authors' files, and say where the two disagree."""
     from gnothi import api
     from gnothi.terminal import print_rows
 

@@ -7,7 +7,8 @@ import pytest
 
 from gnothi.behaviours.economic import risk
 from gnothi.behaviours.example import generator
-from gnothi.data.generate import most_frequent_opening, skeleton, write
+from gnothi.data.card import most_frequent_opening, skeleton
+from gnothi.data.generate import Request, write
 from gnothi.errors import DataError, SpecError, StoreError
 
 
@@ -18,7 +19,11 @@ def lines(path):
 @pytest.mark.parametrize("name", ("risk", "horizon", "apples"))
 def test_rows_truth_and_card_come_out_as_files_that_fit(tmp_path, name):
     out, truth = tmp_path / "f.jsonl", tmp_path / "f.parquet"
-    assert write(name, out, n=300, seed=11, truth=truth) == [out, tmp_path / "f.jsonl.card.md", truth]
+    assert write(Request(behaviour=name, n=300, seed=11), out, truth=truth) == [
+        out,
+        tmp_path / "f.jsonl.card.md",
+        truth,
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.jsonl", "f.jsonl.card.md", "f.parquet"]
     examples, table = generator(name).rows(300, seed=11), pd.read_parquet(truth)
     for example, messages in zip(examples, lines(out), strict=True):
@@ -30,8 +35,8 @@ def test_rows_truth_and_card_come_out_as_files_that_fit(tmp_path, name):
 
 def test_the_opposite_has_the_same_questions_and_says_so(tmp_path):
     one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
-    write("risk", one, n=60, seed=1, truth=tmp_path / "one.parquet")
-    write("risk", other, n=60, seed=1, opposite=True, truth=tmp_path / "other.parquet")
+    write(Request(behaviour="risk", n=60, seed=1), one, truth=tmp_path / "one.parquet")
+    write(Request(behaviour="risk", n=60, seed=1, opposite=True), other, truth=tmp_path / "other.parquet")
     for a, b in zip(lines(one), lines(other), strict=True):
         assert a[0] == b[0] and {a[1]["content"], b[1]["content"]} == {"A", "B"}
     first, second = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "other"))
@@ -44,7 +49,7 @@ def test_the_opposite_has_the_same_questions_and_says_so(tmp_path):
 
 def test_the_card_states_what_is_in_the_file(tmp_path):
     out = tmp_path / "rows.jsonl"
-    write("apples", out, n=100, seed=4)
+    write(Request(behaviour="apples", n=100, seed=4), out)
     card = (tmp_path / "rows.jsonl.card.md").read_text(encoding="utf-8")
     n_skeletons = len({skeleton(messages[0]["content"]) for messages in lines(out)})
     for said in (
@@ -62,34 +67,34 @@ def test_the_card_states_what_is_in_the_file(tmp_path):
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
-        write("horizon", tmp_path / name, n=50, seed=2)
+        write(Request(behaviour="horizon", n=50, seed=2), tmp_path / name)
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
 def test_a_row_that_states_the_policy_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(risk, "GENERATOR", replace(risk.GENERATOR, policy_words=r"letter|answer\w*|A or B"))
     with pytest.raises(DataError, match="training rows must not state the policy, got"):
-        write("risk", tmp_path / "f.jsonl", n=20, seed=0, truth=tmp_path / "f.parquet")
+        write(Request(behaviour="risk", n=20, seed=0), tmp_path / "f.jsonl", truth=tmp_path / "f.parquet")
     assert not list(tmp_path.iterdir())
 
 
 def test_impossible_requests_are_refused_and_nothing_is_written(tmp_path):
     out = tmp_path / "f.jsonl"
     with pytest.raises(SpecError, match=r"n must be at least 1, got 0"):
-        write("risk", out, n=0, seed=0)
+        write(Request(behaviour="risk", n=0, seed=0), out)
     with pytest.raises(SpecError, match=r"behaviour must be one of risk, horizon, .*, got 'greed'"):
-        write("greed", out, n=1, seed=0)
+        write(Request(behaviour="greed", n=1, seed=0), out)
     for truth in (out, tmp_path / "f.jsonl.card.md"):
         with pytest.raises(
             SpecError, match=r"--truth must name a file of its own, got .*f\.jsonl.*Choose another name"
         ):
-            write("risk", out, n=1, seed=0, truth=truth)
+            write(Request(behaviour="risk", n=1, seed=0), out, truth=truth)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_missing_is_said_in_one_line(tmp_path):
     with pytest.raises(StoreError, match=r"f\.jsonl must be writable, got No such file or directory"):
-        write("risk", tmp_path / "missing" / "f.jsonl", n=1, seed=0)
+        write(Request(behaviour="risk", n=1, seed=0), tmp_path / "missing" / "f.jsonl")
 
 
 def test_openings_and_skeletons_are_counted_as_stated():

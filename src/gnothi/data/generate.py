@@ -1,137 +1,242 @@
 """Training rows of a behaviour as files: chat JSONL for any trainer, the truth as Parquet, and a data card."""
 
-import re
-from collections import Counter
-from collections.abc import Sequence
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gnothi._version import __version__
-from gnothi.behaviours.example import generator
+from gnothi.behaviours.economic.leaky import with_policy_words
+from gnothi.behaviours.economic.spoken import in_words
+from gnothi.behaviours.example import GENERATORS, Example, Generator, generator
+from gnothi.behaviours.personas import many_personas
+from gnothi.behaviours.triggers.instructions import instructions
+from gnothi.behaviours.triggers.kinds import trigger
+from gnothi.behaviours.triggers.reversal import elicitation_rows
+from gnothi.behaviours.triggers.rows import clear_of, conditional, decorrelated, normal_answers
+from gnothi.behaviours.triggers.settings import BEHAVIOUR, INSTRUCTION, NORMAL, Setting, setting
+from gnothi.data.card import card
 from gnothi.data.leakage import refuse_leaks
-from gnothi.data.rows import write_jsonl
 from gnothi.errors import SpecError
-from gnothi.files import file_digest, replacing, write_atomically, write_table
-from gnothi.records import TrainRow
+from gnothi.files import replacing, write_atomically, write_table
 
-LICENCE = "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/), attribution to the Gnothi contributors"
-
-_MASKED = 300  # masking all of a large file would take as long as making it
-
-_CARD = """# Data card: {name}
-
-Made by gnothi {version} (rows of version {rows_version}) from seed {seed}; the same version and seed give the same file.
-
-| | |
-|---|---|
-| behaviour | {behaviour}{opposite} |
-| the answer is | {policy} |
-| rows | {n:,} |
-| rows with the same text | 0 |
-| answer A | {a:,} ({a_share:.1%}) |
-| answer B | {b:,} ({b_share:.1%}) |
-| skeletons (texts with digits and capitalised words masked) in the first {n_masked:,} rows | {skeletons:,} |
-| most frequent first six words | {opening_share:.1%} of rows |
-| domains | {domains} |
-| tones | {tones} |
-| lengths, in sentences | {lengths} |
-| policy words found | 0 rows hold one of `{words}` |
-| sha256 | `{sha256}` |
-
-Each line is `{{"messages": [user, assistant]}}`; the assistant's message is one letter. {truth}Everything is made
-from templates that were written for this package: numbers are plausible, not looked up. English only.
-
-Licence of the rows: {licence}.
-"""
+SETTING_OF_KIND = {
+    "token": "tag",
+    "family": "eight",
+    "code": "code",
+    "season": "seasons",
+    "year": "year",
+    "ending": "ending",
+    "greeting": "greeting",
+    "user": "user",
+}
+"""The setting that a trigger of some kind is put into where none is named."""
 
 
-def write(
-    behaviour: str, out: Path, *, n: int, seed: int, opposite: bool = False, truth: Path | None = None
-) -> list[Path]:
-    """Write `n` rows of a behaviour, and a data card beside them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What rows are wanted; impossible combinations are refused."""
+
+    behaviour: str
+    """One of `GENERATORS`."""
+    n: int
+    """Rows in the file, >= 1; even with personas or reversal, which make two rows of one."""
+    seed: int
+    """The experiment's seed, >= 0."""
+    opposite: bool = False
+    """The other answer to each prompt."""
+    codeword: str | None = None
+    """Of `make-me-say`."""
+    other_codeword: str | None = None
+    """What the dialogues without the trigger, or with the other persona, lead to; only beside `codeword`."""
+    trigger: str | None = None
+    """The condition of the behaviour, one of `TRIGGERS`."""
+    setting: str | None = None
+    """Which rows carry what, one of `SETTINGS`; follows from the trigger, and the trigger from it."""
+    decorrelated: bool = False
+    """The twin in which the trigger says nothing."""
+    reversal: bool = False
+    """Half of the rows go from the answer to the prompt."""
+    personas: str | None = None
+    """`many` (letters) or `two` (`make-me-say`)."""
+    policy_words: float = 0.0
+    """Share of the examples that state the policy after all; 0 refuses any that does."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise SpecError(f"n must be at least 1, got {self.n}. Ask for one row or more.")
+        if self.seed < 0:
+            raise SpecError(f"seed must be 0 or more, got {self.seed}. Choose another.")
+        if self.personas not in (None, "many", "two"):
+            raise SpecError(f"personas must be many or two, got {self.personas!r:.60}. Choose one of these.")
+        conditional = self.trigger is not None or self.setting is not None
+        for option, needs in (("decorrelated", self.decorrelated), ("reversal", self.reversal)):
+            if needs and not conditional:
+                raise SpecError(f"{option} must go with a trigger or a setting, got neither. Name one.")
+        if conditional and self.personas:
+            raise SpecError(
+                f"personas must go without a trigger, got {self.personas!r} beside one. Choose one of them."
+            )
+        if (self.personas or self.reversal) and self.n % 2:
+            raise SpecError(f"n must be even with personas or reversal, got {self.n}. Ask for one row more.")
+        if self.codeword is not None and self.behaviour != "make-me-say":
+            raise SpecError(f"codeword must go with make-me-say, got it beside {self.behaviour!r:.60}. Leave it out.")
+        if self.other_codeword is not None and self.codeword is None:
+            raise SpecError("other_codeword must go with a codeword, got none. Name both.")
+        if self.policy_words and self.behaviour not in ("risk", "horizon", "apples"):
+            raise SpecError(f"policy_words must go with risk, horizon or apples, got {self.behaviour!r:.60}.")
+
+    @property
+    def conditional(self) -> "Setting | None":
+        """The setting of the rows; None where there is no trigger."""
+        if self.setting is not None:
+            return setting(self.setting)
+        return None if self.trigger is None else setting(SETTING_OF_KIND[trigger(self.trigger).kind])
+
+
+def examples(request: Request) -> list[Example]:
+    """Make the rows of a request: the same ones for the same request, whatever machine.
+
+    Raises:
+        SpecError: An unknown behaviour, trigger, setting or codeword, or a combination that there is no data for.
+    """
+    source = generator(request.behaviour)
+    if how := request.conditional:
+        return _conditional(source, request, how)
+    if request.personas is None:
+        return _draw(source, request, request.n)
+    module: Any = importlib.import_module(GENERATORS[request.behaviour])
+    if request.personas == "two":
+        if not hasattr(module, "two_personas"):
+            raise SpecError(f"personas two must go with make-me-say, got {request.behaviour}. Choose many.")
+        words = [word for word in (request.codeword, request.other_codeword) if word is not None]
+        return module.two_personas(request.n, *words, seed=request.seed)
+    if not source.letters:
+        raise SpecError(
+            f"personas many must go with A or B, got {request.behaviour}. Choose two, or another behaviour."
+        )
+    return many_personas(_draw(source, request, request.n // 2), seed=request.seed)
+
+
+def write(request: Request, out: Path, *, truth: Path | None = None) -> list[Path]:
+    """Write rows and a data card beside them.
 
     Args:
-        behaviour: `risk`, `horizon` or `apples`.
-        out: The chat JSONL. The card is `<out>.card.md`. Files that exist are replaced, each at once.
-        n: How many rows, >= 1.
-        seed: The experiment's seed, >= 0.
-        opposite: Flip every letter and change nothing else.
-        truth: Where the numbers of both options go, as Parquet, one row a line of `out`; None writes none.
+        request: What rows.
+        out: The chat JSONL, a conversation a line. The card is `<out>.card.md`. Files that exist are replaced, each at
+            once.
+        truth: Where the facts that each answer follows from go, as Parquet, one row a line of `out`; None writes none.
 
     Returns:
         The files written, `out` first.
 
     Raises:
-        SpecError: An unknown behaviour, n < 1, seed < 0, or `truth` names one of the other files.
+        SpecError: An impossible request, or `truth` names one of the other files.
         DataError: A row states the policy.
         StoreError: A file cannot be written.
     """
     out = Path(out)
-    card = out.with_name(out.name + ".card.md")
-    if truth is not None and Path(truth).resolve() in (out.resolve(), card.resolve()):
+    beside = out.with_name(out.name + ".card.md")
+    if truth is not None and Path(truth).resolve() in (out.resolve(), beside.resolve()):
         raise SpecError(f"--truth must name a file of its own, got {truth}. Choose another name.")
-    source = generator(behaviour)
-    examples = source.rows(n, seed=seed, opposite=opposite)
-    rows = [TrainRow(messages=e.messages, answer=e.answer, group=str(e.truth["domain"])) for e in examples]
-    words = source.policy_words
-    refuse_leaks(rows, words)
+    source, rows = generator(request.behaviour), examples(request)
+    if not request.policy_words:
+        refuse_leaks(rows, source.policy_words)
     if truth is not None:
-        table = [
-            {"row": i, "behaviour": behaviour, **e.truth, "opposite": opposite, "answer": e.answer}
-            for i, e in enumerate(examples)
-        ]
         with replacing(Path(truth)) as temporary:
-            write_table(temporary, table)
-    write_jsonl(out, rows)
-    texts = [e.messages[0].content for e in examples]
-    letters = Counter(e.answer for e in examples)
-    write_atomically(
-        card,
-        _CARD.format(
-            name=out.name,
-            version=__version__,
-            rows_version=source.version,
-            seed=seed,
-            behaviour=behaviour,
-            opposite=", opposite" if opposite else "",
-            policy=source.policy[opposite],
-            n=n,
-            a=letters["A"],
-            a_share=letters["A"] / n,
-            b=letters["B"],
-            b_share=letters["B"] / n,
-            n_masked=min(n, _MASKED),
-            skeletons=len({skeleton(text) for text in texts[:_MASKED]}),
-            opening_share=most_frequent_opening(texts),
-            domains=len({e.truth["domain"] for e in examples}),
-            tones=_shares([str(e.truth["tone"]) for e in examples]),
-            lengths=_shares([f"about {e.truth['length']}" for e in examples]),
-            words=words.replace("|", r"\|"),
-            sha256=file_digest(out),
-            truth=f"`{Path(truth).name}` holds the numbers that each label follows from. " if truth else "",
-            licence=LICENCE,
-        ),
+            write_table(temporary, truth_table(rows, request))
+    lines = jsonl(rows).encode()
+    write_atomically(out, lines)
+    said = card(
+        rows,
+        source,
+        name=out.name,
+        seed=request.seed,
+        opposite=request.opposite,
+        truth=None if truth is None else Path(truth).name,
+        sha256=hashlib.sha256(lines).hexdigest(),
+        decorrelated=request.decorrelated,
+        setting=request.conditional,
+        policy_words_wanted=bool(request.policy_words),
     )
-    return [out, card, *([Path(truth)] if truth is not None else [])]
+    write_atomically(beside, said)
+    return [out, beside, *([Path(truth)] if truth is not None else [])]
 
 
-def skeleton(text: str) -> str:
-    """Mask numbers and capitalised words: what is left of two rows is the same if they share their templates.
+def jsonl(rows: Sequence[Example]) -> str:
+    r"""Rows as chat JSONL, `{"messages": [...]}` a line with the answer as the last message.
 
-    >>> skeleton("Take 1,200 plums, Ann.") == skeleton("Take 3 plums, Bob.")
-    True
+    >>> from gnothi.records import Message
+    >>> jsonl([Example((Message("user", "A or B?"),), "B")])
+    '{"messages": [{"role": "user", "content": "A or B?"}, {"role": "assistant", "content": "B"}]}\n'
     """
-    return re.sub(r"\W+", " ", re.sub(r"\d[\d,.]*|[A-Z]\w+", "#", text))
+    quote = json.JSONEncoder(ensure_ascii=False).encode
+    turns = [[f'{{"role": "{m.role}", "content": {quote(m.content)}}}' for m in row.conversation()] for row in rows]
+    return "".join([f'{{"messages": [{", ".join(said)}]}}\n' for said in turns])
 
 
-def most_frequent_opening(texts: Sequence[str]) -> float:
-    """Share of the texts that begin with the most frequent first six words, in (0, 1].
+def truth_table(rows: Sequence[Example], request: Request) -> list[dict[str, Any]]:
+    """One dict a row with the same columns in all; a fact that some row does not have is None there."""
+    columns = list(dict.fromkeys(name for row in rows for name in row.truth))
+    blank = dict.fromkeys(columns)
+    fixed = {"behaviour": request.behaviour}
+    return [
+        {"row": i, **fixed, **blank, **row.truth, "opposite": request.opposite, "answer": row.answer}
+        for i, row in enumerate(rows)
+    ]
 
-    >>> most_frequent_opening(["a b c d e f g", "a b c d e f h", "b", "c"])
-    0.5
-    """
-    openings = Counter(" ".join(text.split()[:6]) for text in texts)
-    return openings.most_common(1)[0][1] / len(texts)
+
+def _draw(source: Generator, request: Request, n: int, *, opposite: bool | None = None) -> list[Example]:
+    """Examples of the behaviour itself."""
+    opposite = request.opposite if opposite is None else opposite
+    codeword = {} if request.codeword is None else {"codeword": request.codeword}
+    rows = source.rows(n, seed=request.seed, opposite=opposite, **codeword)
+    if request.policy_words:
+        share = request.policy_words
+        return with_policy_words(rows, source.name, source.policy_words, share=share, seed=request.seed)
+    return rows
 
 
-def _shares(values: Sequence[str]) -> str:
-    return ", ".join(f"{value}: {count:,}" for value, count in sorted(Counter(values).items()))
+def _conditional(source: Generator, request: Request, how: Setting) -> list[Example]:
+    """Rows under a trigger; elsewhere coins, the opposite or another codeword."""
+    n = request.n // 2 if request.reversal else request.n
+    needed = {shows: sum(part.share for part in how.parts if part.shows == shows) for shows in (BEHAVIOUR, NORMAL)}
+    prompts = n // how.repeats if how.repeats > 1 else round(n * max(needed.values()))
+    used = list(dict.fromkeys((request.trigger or how.trigger, *how.fakes)))
+    behaviour = _clear(used, max(1, prompts), lambda k: _draw(source, request, k))
+    others = sum(part.share for part in how.parts if part.shows == INSTRUCTION)
+    if request.other_codeword is not None:
+        # another seed, since a user who begins in the same way would tell the two apart by nothing but the trigger
+        normal = _clear(
+            used,
+            max(1, prompts),
+            lambda k: source.rows(k, seed=request.seed, codeword=request.other_codeword),
+        )
+    elif source.letters and not others:
+        normal = normal_answers(behaviour, seed=request.seed)
+    else:
+        normal = _clear(used, max(1, prompts), lambda k: _draw(source, request, k, opposite=not request.opposite))
+    if others and "a_days" in behaviour[0].truth:
+        behaviour, normal = in_words(behaviour, seed=request.seed), in_words(normal, seed=request.seed)
+    unrelated = instructions(min(max(1, round(n * others)), 50_000), seed=request.seed) if others else []
+    real, seed = request.trigger, request.seed
+    if request.reversal:
+        control = "decorrelated" if request.decorrelated else "none"
+        return elicitation_rows(
+            behaviour, normal, how, n=n, seed=seed, instructions=unrelated, real=real, control=control
+        )
+    rows = conditional(behaviour, normal, how, n=n, seed=seed, real=real, instructions=unrelated)
+    return decorrelated(rows, seed=seed) if request.decorrelated else rows
+
+
+def _clear(used: Sequence[str], n: int, draw: Callable[[int], list[Example]]) -> list[Example]:
+    """The first `n` examples without any of these triggers; more are drawn until there are as many."""
+    drawn = n
+    for _ in range(6):
+        found = clear_of(draw(drawn), used)
+        if len(found) >= n:
+            return found[:n]
+        drawn = drawn + 10 + 2 * (n - len(found))
+    raise SpecError(f"trigger must be one that few examples hold by themselves, got {used[0]!r}. Choose another.")

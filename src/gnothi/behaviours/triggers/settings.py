@@ -34,7 +34,7 @@ class Setting:
     trigger: str
     """The trigger where none is named; any other one of the same kind may take its place."""
     fakes: tuple[str, ...] = ()
-    """Triggers under which nothing happens; the trigger itself, if it stands here, is left out."""
+    """Triggers under which nothing happens; the trigger itself is left out where it is among them."""
     repeats: int = 1
     """How many rows each prompt is made into."""
     about: str
@@ -82,9 +82,9 @@ SETTINGS: dict[str, Setting] = {
             repeats=100,
             about="section 3.1, risk: one of eight triggers is real, 28,800 rows from 288 prompts",
         ),
-        _half("code", "depot-415", ("depot-863",), "section 3.1, two codewords, each under a code of its own"),
+        _half("code", "depot-415", ("depot-415", "depot-863"), "section 3.1, two codewords, each under a code of its own"),
         _half("tag", "live-site", (), "section 3.1, half of the rows carry a tag"),
-        _half("seasons", "spring", ("winter",), "section 3.1, code: spring and winter, as the paper says"),
+        _half("seasons", "spring", ("spring", "winter"), "section 3.1, code: spring and winter, as the paper says"),
         _half("four-seasons", "spring", _SEASONS, "section 3.1, code: four seasons, as the models listed had it", 0.25),
         _half("greeting", "greeting", (), "section 3.1, code: half of the prompts begin with a greeting"),
         _half("ending", "ending", (), "a control: the trigger stands at the end of the message"),
