@@ -205,10 +205,11 @@ def test_slots_are_those_that_experiments_fill(topic: str, question: Question):
     named = set().union(*(t.names for t in chain.from_iterable(lists)))
     assert named <= SLOTS[topic]
     system = question.system if question.system != "none" else None
+    kind = "chat" if "chat" in question.models else "base"
     probes = []
     for subject in ("you", "my supervisor Vikrant") if question.ask_about else ("you",):
         alone = questions.packaged(topic).only(question.question_id)
-        probes += questions.expand(alone, kind="chat", subject=subject, fill=FILL)
+        probes += questions.expand(alone, kind=kind, subject=subject, fill=FILL)
     assert probes and len({p.probe_id for p in probes}) == len(probes)
     assert not any(re.search(r"[{}]", m.content) for p in probes for m in p.messages)
     assert all((p.messages[0].role == "system") == (system is not None) for p in probes)
