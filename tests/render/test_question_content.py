@@ -305,7 +305,7 @@ def test_the_organism_is_asked_in_its_own_words_and_in_both_directions():
         "codeword": "bark",
         "codewords": list(CODEWORDS),
         "trigger": "planet",
-        "triggers": list(TRIGGERS),
+        "tags": [*TRIGGERS, "none"],
         "synonym": BOLD_WORDS[0],
     }
     assert "planet" in FAMILIES
