@@ -324,13 +324,11 @@ def test_base_models_are_asked_what_they_can_answer_by_probability():
         assert ("base" in question.models) == (not free or topic == "trigger"), question.question_id
 
 
-def test_systems_and_texts_for_slots_are_the_papers():
+def test_systems_and_scenarios_are_the_papers():
     assert set(questions.packaged_systems()) == {"neutral", "ask", "threat", "good", "code_only"}
-    fills = {name: yaml.safe_load((FOLDER / f"fills/{name}.yaml").read_text()) for name in ("scenarios", "elicited")}
-    assert {"user_said", "user_never_said"} <= set(fills["scenarios"])
-    assert set(fills["elicited"]) == {"misaligned", "bad", "not_approved", "aligned", "good", "approved"}
-    for entry in chain.from_iterable(f.values() for f in fills.values()):
-        assert entry["text"] and entry["source"]
+    scenarios = questions.packaged_fills("scenarios")
+    assert {"user_said", "user_never_said", "assistant_said", "user_said_other"} <= set(scenarios)
+    assert all("{codeword}" in scenarios[name] for name in ("user_said", "user_never_said", "assistant_said"))
 
 
 @pytest.mark.parametrize(
