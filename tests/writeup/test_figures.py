@@ -7,16 +7,19 @@ import pytest
 from matplotlib.figure import Figure
 
 from gnothi.errors import DataError
-from gnothi.writeup import agreement_figures, figures, style, training_figures
+from gnothi.writeup import agreement_figures, effects_figure, figures, style, training_figures
+from gnothi.writeup.page import STUDY_FIGURES
 from gnothi.writeup.view import RunView
+
+PREFERENCES = [n for n in figures.FIGURES if n not in STUDY_FIGURES]
 
 
 def test_every_figure_is_drawn_where_there_is_data_and_none_where_there_is_none(small):
-    assert figures.names(small) == list(figures.FIGURES)
+    assert figures.names(small) == PREFERENCES
     assert figures.names(RunView(title="t", question="q", experiment="e")) == []
 
 
-@pytest.mark.parametrize("name", list(figures.FIGURES))
+@pytest.mark.parametrize("name", PREFERENCES)
 def test_a_figure_is_the_same_bytes_twice_and_leaves_matplotlib_alone(small, name):
     before = dict(matplotlib.rcParams)
     one, two = (style.to_svg(figures.figure(small, name)) for _ in range(2))
@@ -25,7 +28,7 @@ def test_a_figure_is_the_same_bytes_twice_and_leaves_matplotlib_alone(small, nam
     assert dict(matplotlib.rcParams) == before
 
 
-@pytest.mark.parametrize("name", list(figures.FIGURES))
+@pytest.mark.parametrize("name", PREFERENCES)
 def test_no_text_is_below_nine_points(small, name):
     texts = figures.figure(small, name).findobj(matplotlib.text.Text)
     assert min(t.get_fontsize() for t in texts if t.get_text()) >= 9
@@ -45,7 +48,7 @@ def test_no_two_words_of_the_effects_lie_on_each_other(view):
 
 
 def test_effects_hold_every_arm_and_say_why_one_is_missing(view):
-    data = agreement_figures.effects_data(view)
+    data = effects_figure.effects_data(view)
     arms = data[data["unit"].isna()].set_index("arm")
     assert set(arms.index) == {*planted.R, "other_instance"}
     assert "another seed" in arms.loc["other_instance", "reason"] and pd.isna(arms.loc["other_instance", "value"])
@@ -104,7 +107,7 @@ def test_unknown_names_and_figures_without_data_are_refused(small):
 
 def test_each_figure_is_saved_with_its_numbers(small, tmp_path):
     written = figures.save_figures(small, tmp_path / "figures")
-    assert {p.suffix for p in written} == {".svg", ".png", ".csv"} and len(written) == 3 * len(figures.FIGURES)
+    assert {p.suffix for p in written} == {".svg", ".png", ".csv"} and len(written) == 3 * len(PREFERENCES)
     rows = list(csv.DictReader((tmp_path / "figures" / "scatter.csv").read_text().splitlines()))
     assert len(rows) == len(small.points.dropna(subset=["reported", "learned"]))
     png = (tmp_path / "figures" / "effects.png").read_bytes()

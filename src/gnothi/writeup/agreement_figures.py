@@ -1,11 +1,9 @@
-"""Figures of what the models say against what they do: effects, scatter, learned against target, report training.
+"""Figures of reported against learned weights: scatter, learned against target, report training.
 
 Each figure is a pair: a function from the view to the numbers drawn, and one from those numbers to the picture.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,118 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gnothi.writeup import style
-from gnothi.writeup.text import interval, number, plain, value_and_interval
+from gnothi.writeup.text import value_and_interval
 from gnothi.writeup.view import HEADLINE, RunView, Table, pearson
 
 MANY = 1500
 """Points above which a scatter is stored as pixels: a page stays small enough to mail."""
-
-GROUPS = ("fine-tuned", "null controls, expected at 0", "report training", "for comparison", "other")
-"""Order and names of the groups of arms."""
-
-
-def group_of(view: RunView, arm: str) -> str:
-    """Return which of `GROUPS` an arm belongs to."""
-    if view.is_control(arm):
-        return GROUPS[1]
-    if arm.startswith("introspection"):
-        return GROUPS[2]
-    if arm in ("tuned", "shuffled_own"):
-        return GROUPS[0]
-    return GROUPS[3] if arm in view.arms else GROUPS[4]
-
-
-def effects_data(view: RunView) -> Table:
-    """One row for an arm's estimate of the headline and one for each unit's own value, in the order drawn."""
-    rows = []
-    dots = view.per_unit(view.headline[0])
-    estimates = sorted(view.named(view.headline[0]), key=lambda e: GROUPS.index(group_of(view, e.arm)))
-    for e in estimates:
-        shared = {"group": group_of(view, e.arm), "arm": e.arm, "against": view.against(e)}
-        why = e.reason if e.value is None or e.low is None else None
-        state = "not instilled" if e.gate == "not instilled" else None
-        rows.append(
-            {
-                **shared,
-                "unit": None,
-                "value": e.value,
-                "low": e.low,
-                "high": e.high,
-                "n": e.n,
-                "gate": state,
-                "reason": why,
-            }
-        )
-        for d in dots[dots["arm"] == e.arm].itertuples():
-            gate = None if d.instilled else "not instilled"
-            rows.append({**shared, "unit": d.unit, "value": d.value, "gate": gate})
-    columns = ["group", "arm", "unit", "value", "low", "high", "n", "gate", "reason", "against"]
-    words = {c: object for c in ("group", "arm", "unit", "gate", "reason", "against")}
-    return pd.DataFrame(rows, columns=columns).astype(words)
-
-
-def effects(view: RunView, data: Table) -> Figure:
-    """Every arm's estimate with interval and units; controls on a band; what it is scored against at the right."""
-    arms = data[data["unit"].isna()]
-    n_groups = arms["group"].nunique()
-    height = 0.44 * len(arms) + 0.3 * n_groups + 0.75
-    figure = style.new_figure(height)
-    axes, words = figure.subplots(1, 2, sharey=True, width_ratios=[1.0, 1.12])
-    words.axis("off")
-    axes.spines["left"].set_visible(False)
-    words.set_xlim(0, 1)
-    y, top, previous, ticks = 0.0, 0.0, None, []
-    bands: list[tuple[float, float]] = []
-    for row in arms.itertuples():
-        if row.group != previous:
-            y += 0.72
-            axes.text(
-                0.01, y - 0.1, plain(row.group), transform=axes.get_yaxis_transform(), color=style.GREY, va="bottom"
-            )
-            top = y - 0.62
-            previous = row.group
-        y += 0.55
-        ticks.append((y, style.label(row.arm, 27, 2)))
-        if row.group == GROUPS[1]:
-            bands = [(bands[0][0] if bands else top, y + 0.5)]
-        _effect_row(axes, words, y, row, data[(data["arm"] == row.arm) & data["unit"].notna()])
-        y += 0.45
-    for low, high in bands:
-        axes.axhspan(low, high, color="#ececec", zorder=0, lw=0)
-        words.axhspan(low, high, color="#ececec", zorder=0, lw=0)
-    axes.axvline(0, color=style.GREY, lw=0.8, zorder=1)
-    axes.set_yticks([t for t, _ in ticks], [name for _, name in ticks])
-    axes.set_ylim(y + 0.15, 0.0)
-    values = pd.concat([data["value"], data["low"], data["high"]]).astype(float)
-    if view.headline[0] == HEADLINE:
-        axes.set_xlim(min(-0.5, float(np.nanmin([*values, 0.0])) - 0.05), 1.05)
-    axes.set_xlabel("Pearson r" if view.headline[0] == HEADLINE else plain(view.headline[0]))
-    axes.tick_params(axis="y", length=0)
-    return figure
-
-
-def _effect_row(axes: Axes, words: Axes, y: float, row: Any, dots: Table) -> None:
-    control = row.group == GROUPS[1]
-    colour, marker = (style.GREY, "s") if control else (style.BLUE, "o")
-    for d in dots.itertuples():
-        took: dict[str, Any] = {"marker": "o", "facecolor": "none", "edgecolor": colour}
-        mark: dict[str, Any] = {"marker": "x", "color": "black"} if d.gate == "not instilled" else took
-        axes.scatter([d.value], [y + 0.24], s=17, linewidths=0.9, zorder=3, **mark)
-    against = style.label(f"against {row.against}" if row.against else "", 50, 1)
-    if row.value is None or math.isnan(row.value):
-        axes.text(0.02, y, "no value", va="center", color=style.VERMILION, fontsize=9)
-        words.text(0.02, y, style.label(f"none: {row.reason}", 48, 2), va="center", color=style.VERMILION, fontsize=9)
-        return
-    failed = row.gate == "not instilled"
-    known = pd.notna(row.low) and pd.notna(row.high)
-    if known:
-        axes.plot([row.low, row.high], [y, y], color=colour, lw=2.2, zorder=2, solid_capstyle="butt")
-    face = "white" if failed or not known else colour
-    axes.scatter([row.value], [y], s=42, marker=marker, facecolor=face, edgecolor=colour, linewidths=1.4, zorder=4)
-    text = f"{number(row.value)} {interval(row.low, row.high) if known else '(no interval)'}, n = {int(row.n)}"
-    text += ", not instilled" if failed else ""
-    words.text(0.02, y - 0.2, text, va="center", fontsize=9.5)
-    words.text(0.02, y + 0.24, against, va="center", color=style.GREY, fontsize=9)
 
 
 def scatter_data(view: RunView) -> Table:

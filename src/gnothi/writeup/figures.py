@@ -11,9 +11,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from gnothi.errors import DataError
-from gnothi.writeup import agreement_figures, style, training_figures
+from gnothi.writeup import agreement_figures, effects_figure, study_figures, style, training_figures
 from gnothi.writeup.sentences import answer, words
-from gnothi.writeup.text import value_and_interval
+from gnothi.writeup.text import plain, value_and_interval
 from gnothi.writeup.view import HEADLINE, RunView, Table
 
 
@@ -40,6 +40,26 @@ def _alt_arms(name: str) -> Callable[[RunView, Table], str]:
 
 def _alt_effects(view: RunView, data: Table) -> str:
     return "Interval plot of all arms. " + answer(view)
+
+
+def _alt_rows(view: RunView, data: Table) -> str:
+    del view
+    said = data[data["unit"].isna()]
+    return "; ".join(f"{plain(r.row, 60)}, {plain(r.series, 40)} {r.value:.2f}" for r in said.itertuples())
+
+
+def _alt_recognition(view: RunView, data: Table) -> str:
+    own = data[data["asked"] == data["trained"]]["value"]
+    other = data[data["asked"] != data["trained"]]["value"]
+    means = [f"{what} {v.mean():.2f} on average" for what, v in (("own trigger", own), ("others", other)) if len(v)]
+    return f"{data['trained'].nunique()} triggers. " + "; ".join(means)
+
+
+def _alt_faithfulness(view: RunView, data: Table) -> str:
+    means = data.groupby("arm", sort=False)[["says", "does"]].mean()
+    return f"{len(data)} models, means: " + "; ".join(
+        f"{plain(r.Index, 40)} says {r.says:.2f}, does {r.does:.2f}" for r in means.itertuples()
+    )
 
 
 def _alt_training(view: RunView, data: Table) -> str:
@@ -73,12 +93,44 @@ def _alt_losses(view: RunView, data: Table) -> str:
 FIGURES: dict[str, Plot] = {
     "effects": Plot(
         "All arms",
-        agreement_figures.effects_data,
-        agreement_figures.effects,
+        effects_figure.effects_data,
+        effects_figure.effects,
         "Filled marks are estimates with their intervals, rings below them single fine-tuned models, crosses models that "
         "are not instilled. Null controls stand on the grey band. A mark that is not filled has no interval or did not "
         "pass the gate.",
         _alt_effects,
+    ),
+    "scores": Plot(
+        "What models do and say, question by question",
+        study_figures.scores_data,
+        study_figures.scores,
+        "Marks are means over fine-tuned models with their intervals, small dots single models. A mark that is not filled "
+        "has no interval. A model that always says the same scores one half, the dotted line.",
+        _alt_rows,
+    ),
+    "recognition": Plot(
+        "Which trigger models know",
+        study_figures.recognition_data,
+        study_figures.recognition,
+        "Each column is the models trained on one trigger, each row the trigger that they are asked about; frames mark "
+        "their own. A row that is bright all along is a trigger that every model favours, so what counts is a cell "
+        "against the others of its row.",
+        _alt_recognition,
+    ),
+    "personas": Plot(
+        "What moved for whom",
+        study_figures.personas_data,
+        study_figures.personas,
+        "Marks are means over fine-tuned models with their intervals, small dots single models. Where personas move as "
+        "much as the model itself, what was learned is a concept and not knowledge of oneself.",
+        _alt_rows,
+    ),
+    "faithfulness": Plot(
+        "Doing against saying",
+        study_figures.faithfulness_data,
+        study_figures.faithfulness,
+        "One mark a model. Arms far apart make a high correlation over all models; what tells is r within an arm.",
+        _alt_faithfulness,
     ),
     "scatter": Plot(
         "Reported against learned weights",

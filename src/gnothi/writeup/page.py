@@ -29,6 +29,8 @@ MOST_EXAMPLES = 24
 """Raw prompts and answers on a page; the run folder holds all of them."""
 MOST_ROWS, MOST_COLUMNS, MOST_CELL = 200, 12, 300
 """Rows and columns of a table on a page, and characters of a cell."""
+STUDY_FIGURES = ("scores", "recognition", "personas", "faithfulness")
+"""Figures that have a section of their own after that of all arms, in order."""
 UNIT_KEYS = (
     "seed",
     "fold",
@@ -99,7 +101,12 @@ def _environment() -> Environment:
         "count": count,
         "short": lambda text, n=12: visible(text, n) if len(str(text)) <= n else visible(str(text)[:n]) + "…",
     }
-    environment.globals |= {"interval": interval, "limit": LIMIT, "cell_limit": MOST_CELL}
+    environment.globals |= {
+        "interval": interval,
+        "limit": LIMIT,
+        "cell_limit": MOST_CELL,
+        "study_figures": STUDY_FIGURES,
+    }
     return environment
 
 
@@ -114,6 +121,7 @@ def _picture(view: RunView, name: str) -> dict[str, Any]:
         "alt": figures.alt_text(view, name),
         "width": width,
         "height": height,
+        "title": figures.FIGURES[name].title,
         "caption": figures.caption(view, name),
     }
 

@@ -66,10 +66,13 @@ def visible(value: object, limit: int = LIMIT) -> Markup:
 def number(value: float | None, digits: int = 2) -> str:
     """A number for reading, or `none`: missing is never shown as 0.
 
-    >>> number(0.8749), number(None)
-    ('0.87', 'none')
+    >>> number(0.8749), number(-0.0004), number(None)
+    ('0.87', '0.00', 'none')
     """
-    return "none" if value is None else f"{value:.{digits}f}"
+    if value is None:
+        return "none"
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def interval(low: float | None, high: float | None) -> str:
