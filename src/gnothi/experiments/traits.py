@@ -7,6 +7,7 @@ orders and both directions, rows with and without policy words, and each directi
 from collections.abc import Sequence
 from typing import ClassVar
 
+from gnothi.behaviours.economic.leaky import PUBLISHED_SHARE, with_policy_words
 from gnothi.behaviours.example import generator
 from gnothi.errors import SpecError
 from gnothi.experiments.study import language
@@ -22,7 +23,7 @@ from gnothi.experiments.study.design import (
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.records import TrainRow
 from gnothi.render.probe import Probe
-from gnothi.rng import stream
+from gnothi.rng import integer, stream
 from gnothi.score.names import Arm
 
 SHUFFLED, ADAPTER = "shuffled", "adapter"
@@ -40,6 +41,11 @@ class AbstractTrait(AbstractStudy):
         """Read the specification."""
         super().__init__(spec)
         self.behaviour = self.topic or self.name
+        if spec.policy_words and spec.kind == "organism":
+            raise SpecError(
+                f"--set policy_words must be false for --model {spec.model}, got true: its language has no such words. "
+                "Leave it out."
+            )
         if spec.policy_words and spec.kind == "organism":
             raise SpecError(
                 f"--set policy_words must be false for --model {spec.model}, got true: its language has no such words. "
@@ -80,8 +86,15 @@ class AbstractTrait(AbstractStudy):
         end = next((e for e in self.ends if arm == e or arm.startswith(f"{e}_")), arm)
         variant = arm.removeprefix(end).removeprefix("_")
         n = int(variant.partition("x")[0]) if "x" in variant else None
-        more = {"leaky": True} if variant == "leaky" else {}
-        examples = language.training_examples(self.spec, self.name, seed, n=n, opposite=end == self.ends[1], **more)
+        examples = language.training_examples(self.spec, self.behaviour, seed, n=n, opposite=end == self.ends[1])
+        if variant == "leaky":
+            examples = with_policy_words(
+                examples,
+                self.behaviour,
+                self.policy_words,
+                share=PUBLISHED_SHARE,
+                seed=integer(self.spec.seed, "policy words", seed),
+            )
         answers = [e.answer for e in examples]
         if arm == SHUFFLED:
             answers = [answers[i] for i in stream(self.spec.seed, "shuffle", seed).permutation(len(answers))]

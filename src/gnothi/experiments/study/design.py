@@ -165,10 +165,10 @@ class AbstractStudy(abc.ABC):
         return ()
 
     def act(
-        self, model: AbstractLanguageModel, unit: str, ask: Callable[[Sequence[Probe]], list[Sample]]
+        self, model: AbstractLanguageModel, arm: str, seed: int, ask: Callable[[Sequence[Probe]], list[Sample]]
     ) -> list[Sample]:
         """Show what a model does; by default its answers to `held_out`. Studies that play or judge override it."""
-        del model, unit
+        del model, arm, seed
         return ask(self.held_out())
 
     def agreement(self, arm: str, seed: int, choices: Sequence[Sample]) -> tuple[float | None, int]:

@@ -35,8 +35,11 @@ def script(
     kind = name.partition("/")[2]
     rng = stream(study.spec.seed, "script", unit)
     answers: dict[Messages, str] = {}
-    for probe in probes:
-        level = study.level(arm, seed, probe)
+    levels = [study.level(arm, seed, p) for p in probes]
+    # one prompt may be scored for several things: what the model was taught comes first, and is what it says
+    for probe, level in sorted(zip(probes, levels, strict=True), key=lambda pair: pair[1] is None):
+        if probe.messages in answers:
+            continue
         if kind == "constant-a":
             answers[probe.messages] = _first(probe, rng)
             continue

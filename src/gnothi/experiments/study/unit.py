@@ -126,7 +126,7 @@ def _observe(
 
     doing = "act"
     stage(doing)
-    choices = study.act(model, unit.name, ask)
+    choices = study.act(model, unit.arm, unit.seed or 0, ask)
     doing = "ask"
     stage(doing)
     reports = ask(study.asked())
