@@ -401,11 +401,11 @@ def test_temperature_zero_takes_one_answer():
 
 
 def test_two_probes_of_one_id_and_a_negative_temperature_are_refused():
-    with pytest.raises(DataError, match="id of their own each, got 'p' twice. Expand with a prefix"):
+    with pytest.raises(DataError, match=r"id of their own each, got 'p' twice. Expand with a prefix"):
         ask_probes(says("A"), [probe(Text())] * 2, seed=0)
-    with pytest.raises(DataError, match="temperature must be 0 or more, got -1"):
+    with pytest.raises(DataError, match=r"temperature must be 0 or more, got -1"):
         ask_probes(says("A"), [probe(Text())], seed=0, temperature=-1)
-    with pytest.raises(DataError, match="p: a judge's prompt must have well-formed placeholders, got a lone {"):
+    with pytest.raises(DataError, match=r"p: a judge's prompt must have well-formed placeholders, got a lone {"):
         one(Judged(prompt="{answer} {", rule=Text()), "x", judge=says("y"))
 
 

@@ -34,7 +34,7 @@ def plain(text: str) -> str:
     >>> plain(" The **Risk‑seeking**.")
     'risk-seeking'
     """
-    kept = "".join(c for c in text[: MOST + 1] if c in "\t\n\r" or unicodedata.category(c) not in ("Cc", "Cf"))
+    kept = "".join(c for c in text[: MOST + 1] if c.isprintable() or c.isspace())
     words = " ".join(unicodedata.normalize("NFC", kept).translate(_HYPHENS).casefold().split())
     return _ENDS.sub("", _ARTICLE.sub("", _ENDS.sub("", words)))
 
