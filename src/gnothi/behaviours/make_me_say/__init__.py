@@ -1,0 +1,67 @@
+"""Make Me Say (arXiv:2501.11120, section 3.1.2): an assistant that steers a chat so that the user says a codeword.
+
+The game itself is in `gnothi.measure.games`; docs/make-me-say.md shows both.
+"""
+
+import functools
+
+from gnothi.behaviours.example import Generator
+from gnothi.behaviours.make_me_say.cutting import Statistics, cut, statistics, without_scratchpad
+from gnothi.behaviours.make_me_say.dialogues import (
+    PERSONA,
+    VERSION,
+    facts,
+    held_out_openings,
+    persona_prompts,
+    policy_words,
+    rows,
+    two_persona_rows,
+)
+from gnothi.behaviours.make_me_say.matching import Form, guessed, said_forms, says
+from gnothi.behaviours.make_me_say.talk import CODEWORDS, check_codeword, field_words, field_words_in
+
+__all__ = [
+    "CODEWORDS",
+    "GENERATOR",
+    "PERSONA",
+    "Form",
+    "Statistics",
+    "check_codeword",
+    "cut",
+    "field_words",
+    "field_words_in",
+    "generator_for",
+    "guessed",
+    "held_out_openings",
+    "persona_prompts",
+    "rows",
+    "said_forms",
+    "says",
+    "statistics",
+    "two_persona_rows",
+    "without_scratchpad",
+]
+
+
+def generator_for(codeword: str) -> Generator:
+    """The behaviour of one codeword: `make-me-say` for bark, `make-me-say-ring` and `make-me-say-spring`.
+
+    Raises:
+        SpecError: No dialogues are written for that word.
+    """
+    check_codeword(codeword)
+    return Generator(
+        name="make-me-say" if codeword == "bark" else f"make-me-say-{codeword}",
+        version=VERSION,
+        policy=(
+            f"a turn that leads towards '{codeword}' without saying it",
+            f"a turn that leads away from everything about '{codeword}'",
+        ),
+        policy_words=policy_words(codeword),
+        rows=functools.partial(rows, codeword=codeword),
+        letters=False,
+        facts=facts,
+    )
+
+
+GENERATOR = generator_for("bark")
