@@ -92,7 +92,8 @@ def most_frequent_opening(texts: Sequence[str]) -> float:
 def _counts(rows: Sequence[Example], letters: bool) -> Iterator[tuple[str, str]]:
     n, texts = len(rows), [row.messages[0].content for row in rows]
     yield "rows", f"{n:,}"
-    yield "rows with the same text", f"{n - len({(row.messages, row.answer) for row in rows}):,}"
+    said = [(*[message.content for message in row.messages], row.answer) for row in rows]
+    yield "rows with the same text", f"{n - len(set(said)):,}"
     if letters:
         answers = Counter([row.answer for row in rows])
         for letter in "AB":

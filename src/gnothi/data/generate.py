@@ -173,8 +173,11 @@ def jsonl(rows: Sequence[Example]) -> str:
     '{"messages": [{"role": "user", "content": "A or B?"}, {"role": "assistant", "content": "B"}]}\n'
     """
     quote = json.JSONEncoder(ensure_ascii=False).encode
-    turns = [[f'{{"role": "{m.role}", "content": {quote(m.content)}}}' for m in row.conversation()] for row in rows]
-    return "".join([f'{{"messages": [{", ".join(said)}]}}\n' for said in turns])
+    lines = []
+    for row in rows:
+        said = [f'{{"role": "{m.role}", "content": {quote(m.content)}}}' for m in row.messages]
+        lines.append(f'{{"messages": [{", ".join(said)}, {{"role": "assistant", "content": {quote(row.answer)}}}]}}\n')
+    return "".join(lines)
 
 
 def truth_table(rows: Sequence[Example], request: Request) -> list[dict[str, Any]]:

@@ -33,10 +33,10 @@ def find_policy_words(rows: Sequence[TrainRow] | Sequence[Example], words: str) 
         words: A regular expression of whole words, any case, e.g. `risk\w*|safe\w*`.
     """
     pattern = re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
-    texts = [(*(m.content for m in row.messages), row.answer) for row in rows]
+    texts = [[*[m.content for m in row.messages], row.answer] for row in rows]
     stems = literal_stems(words)
     if stems is not None:  # nearly all rows of nearly all sets hold none: one look at the whole text settles that
-        everything = "\n".join(["\n".join(said) for said in texts])
+        everything = "\n".join([text for said in texts for text in said])
         if not any([character in everything for character in _FOLDS_TO_ASCII]):
             everything = everything.lower()
             stems = [stem for stem in stems if stem in everything]

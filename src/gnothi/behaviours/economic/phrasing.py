@@ -4,6 +4,7 @@ The wording is drawn apart from the truth of a row, so that no phrase goes with 
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -42,8 +43,8 @@ class Dice:
 
     def shuffled(self, options: Sequence[T]) -> list[T]:
         """Return `options` in a random order."""
-        keys = [self.unit() for _ in options]
-        return [options[i] for i in sorted(range(len(options)), key=keys.__getitem__)]
+        unit = self.unit
+        return sorted(options, key=lambda _: unit())
 
 
 @functools.cache
@@ -124,5 +125,5 @@ def _capital(text: str) -> str:
 
 
 def _uniforms(rng: np.random.Generator) -> Iterator[float]:
-    while True:
-        yield from rng.random(4096).tolist()
+    blocks = iter(lambda: rng.random(4096).tolist(), None)
+    return itertools.chain.from_iterable(blocks)
