@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnothi import pipeline
-from gnothi.errors import StoreError
+from gnothi.errors import SpecError, StoreError
 from gnothi.files import read_table
 from gnothi.store import RunFolder
 
@@ -138,11 +138,25 @@ def load(path: str | Path, *, behaviour: str | None = None) -> Run:
     return Run(path, behaviour=behaviour)
 
 
-def replicate(paper: str, directory: str | Path, *, inputs: str | Path | None = None, model: str) -> Any:
-    """Recompute a paper's published numbers from its authors' raw files; see `gnothi.experiments.replicate`."""
+def replicate(paper: str, directory: str | Path, *, inputs: str | Path | None = None, model: str | None = None) -> Any:
+    """Recompute a paper's published numbers from its authors' raw files.
+
+    See `gnothi.experiments.replicate` and `gnothi.experiments.replicate_behavioral`.
+
+    Raises:
+        SpecError: Another paper, files that cannot be used, or, for self-interpretability, no `model`.
+    """
     from gnothi.experiments.replicate import check_paper, replicate_self_interpretability
+    from gnothi.experiments.replicate_behavioral import PAPER, replicate_behavioral_self_awareness
 
     check_paper(paper)
+    if paper == PAPER:
+        for option, value in (("--inputs", inputs), ("--model", model)):
+            if value is not None:
+                raise SpecError(f"{option} must be left out for {PAPER}, got {str(value)!r:.60}. DIR alone is read.")
+        return replicate_behavioral_self_awareness(Path(directory))
+    if model is None:
+        raise SpecError("--model must name the model whose files are read, got none. Add the prefix of the file names.")
     found = None if inputs is None else Path(inputs)
     return replicate_self_interpretability(Path(directory), inputs=found, model=model)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gnothi.api import replicate
 from gnothi.errors import SpecError
 from gnothi.experiments.replicate import Replication, check_paper, replicate_self_interpretability
 
@@ -353,9 +354,13 @@ def test_constant_reports_give_no_correlation_and_a_reason(tmp_path: Path):
 
 
 def test_bad_input_is_refused_with_a_reason(tmp_path: Path):
-    with pytest.raises(SpecError, match="PAPER must be one of self-interpretability, got 'x'"):
+    with pytest.raises(
+        SpecError, match="PAPER must be one of self-interpretability, behavioral-self-awareness, got 'x'"
+    ):
         check_paper("x")
     check_paper("self-interpretability")
+    with pytest.raises(SpecError, match="--model must name the model whose files are read, got none"):
+        replicate("self-interpretability", tmp_path)
     with pytest.raises(SpecError, match="DIR must be a folder of result files"):
         replicate_self_interpretability(tmp_path / "none", model="m")
     with pytest.raises(SpecError, match="Models with files there: none"):

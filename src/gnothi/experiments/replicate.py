@@ -16,7 +16,7 @@ from gnothi.errors import SpecError
 from gnothi.experiments import replicate_figures as figures
 from gnothi.experiments.replicate_figures import Asked, Notebook, Trials, Weights
 
-PAPERS = ("self-interpretability",)
+PAPERS = ("self-interpretability", "behavioral-self-awareness")
 ARMS = {
     "off_the_shelf": ("off_the_shelf",),
     "weight_trained": ("weight_trained",),
@@ -104,7 +104,7 @@ def check_paper(paper: str) -> None:
         SpecError: Another name than one of `PAPERS`.
     """
     if paper not in PAPERS:
-        raise SpecError(f"PAPER must be one of {', '.join(PAPERS)}, got {paper!r}. The others are not here yet.")
+        raise SpecError(f"PAPER must be one of {', '.join(PAPERS)}, got {paper!r:.60}. Choose one of these.")
 
 
 def replicate_self_interpretability(
