@@ -5,6 +5,7 @@ import pytest
 
 from gnothi.display import Display
 from gnothi.records import Estimate
+from gnothi.score.names import Arm
 from gnothi.terminal import estimate_row, print_estimates, print_headline, print_rows, progress_bar
 
 GOOD = Estimate(
@@ -55,6 +56,37 @@ def test_why_intervals_are_missing_is_said_once(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert "null control" in lines[0]
     assert len(lines) == 3 and lines[2] == "2 without an interval: 1 unit usable"
+
+
+def test_a_study_prints_the_arms_of_its_own_headline_with_that_arm_first(capsys):
+    name = "self_report.difference"
+    rows = [
+        Estimate(**{**GOOD.to_json(), "name": name, "arm": arm})
+        for arm in ("shuffled_minus_untuned", "seeking_minus_averse", "untuned")
+    ]
+    arms = {"shuffled_minus_untuned": Arm("`shuffled` less `untuned`", "untuned", "a leak", True)}
+    print_headline([GOOD, *rows], (name, "seeking_minus_averse"), arms)
+    assert capsys.readouterr().err.splitlines() == [
+        "self_report.difference:",
+        "seeking_minus_averse         0.910 [0.80, 0.96]    n=4",
+        "shuffled_minus_untuned       0.910 [0.80, 0.96]    n=4   null control",
+        "untuned                      0.910 [0.80, 0.96]    n=4",
+    ]
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2Jboo\r", "\u202egnp.exe", "7" * 100_000])
+def test_names_and_reasons_from_a_users_file_cannot_move_the_cursor_or_fill_the_screen(capsys, hostile):
+    given = {**GOOD.to_json(), "name": "persona.effect", "arm": f"many/{hostile}"}
+    print_headline([Estimate(**given)], ("persona.effect", "many"))
+    print_headline(
+        [Estimate(**{**given, "value": None, "low": None, "high": None, "reason": hostile[:99]})],
+        ("persona.effect", "x"),
+    )
+    print_estimates([Estimate(**given)])
+    out, err = capsys.readouterr()
+    for text in (out, err):
+        assert not [c for c in text if not c.isprintable() and c not in "\n\t"]
+    assert max(map(len, err.splitlines())) < 400
 
 
 def test_a_gate_that_was_not_met_is_in_the_note():

@@ -249,7 +249,13 @@ def _log_file(path: Path) -> Iterator[None]:
 
 
 def summary_line(run_folder: RunFolder) -> str:
-    """One line of JSON about a finished run: the last line that `gnothi run` prints."""
-    headline = [e for e in run_folder.estimates() if e.name == "agreement.reported_vs_learned" and e.arm == "tuned"]
+    """One line of JSON about a finished run: the last line that `gnothi run` prints.
+
+    The headline stands under the last part of its name; in a study its arm is named too.
+    """
+    name, arm = experiment(run_folder.spec["experiment"]).headline
+    headline = [e for e in run_folder.estimates() if (e.name, e.arm) == (name, arm)]
     found = {k: headline[0].to_json()[k] for k in ("value", "low", "high", "n")} if headline else {}
-    return json.dumps({"run": str(run_folder.path), "reported_vs_learned": found})
+    if found and run_folder.spec["experiment"] in STUDIES:
+        found = {"arm": arm, **found}
+    return json.dumps({"run": str(run_folder.path), name.rpartition(".")[2]: found})

@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from gnothi.records import Estimate
-from gnothi.score.names import ARMS
+from gnothi.score.names import ARMS, Arm
 
+HEADLINE = ("agreement.reported_vs_learned", "tuned")
+"""The headline of `preferences`."""
+_MOST_ARM = 80
 WIDE = 120
 """Columns from which on notes stand beside the numbers."""
 _NUMBERS = ("value", "interval", "n", "points", "missing")
@@ -84,27 +87,39 @@ def estimate_row(e: Estimate) -> dict[str, Any]:
     }
 
 
-def print_headline(estimates: Sequence[Estimate]) -> None:
-    """Print the agreement of reported and learned weights for every arm, headline first, on standard error.
+def print_headline(
+    estimates: Sequence[Estimate], headline: tuple[str, str] = HEADLINE, arms: Mapping[str, Arm] | None = None
+) -> None:
+    """Print the headline's number for every arm, on standard error.
 
     Why intervals are missing is said once, since it is the same for most arms.
+
+    Args:
+        estimates: All of a run.
+        headline: Name and arm of the estimate that answers the run's question; that arm comes first in a study.
+        arms: The run's own, to tell null controls; by default those of `preferences` for its headline, else none.
     """
+    name, first = headline
+    known = arms if arms is not None else ARMS if name == HEADLINE[0] else {}
+    rows = [e for e in estimates if e.name == name]
+    if name != HEADLINE[0]:
+        rows.sort(key=lambda e: e.arm != first)
+        print(f"{name}:", file=sys.stderr)
     no_interval: dict[str, int] = {}
-    for e in estimates:
-        if e.name != "agreement.reported_vs_learned":
-            continue
+    for e in rows:
         row = estimate_row(e)
-        kind = "null control" if e.arm in ARMS and ARMS[e.arm].control else ""
-        value, note = row["value"], row["note"]
+        arm = _cell(e.arm) if len(e.arm) <= _MOST_ARM else _cell(e.arm[: _MOST_ARM - 1]) + "…"
+        kind = "null control" if e.arm in known and known[e.arm].control else ""
+        value, note = row["value"], _cell(row["note"])
         if e.value is not None and e.gate != "not instilled" and e.reason:
             no_interval[e.reason] = no_interval.get(e.reason, 0) + 1
             note = ""
         if e.value is None:
-            print(f"{e.arm:26} missing: {note}", file=sys.stderr)
+            print(f"{arm:26} missing: {note}", file=sys.stderr)
             continue
-        print(f"{e.arm:26} {value:>7} {row['interval']:15} n={e.n:<3} {kind:12} {note}".rstrip(), file=sys.stderr)
+        print(f"{arm:26} {value:>7} {row['interval']:15} n={e.n:<3} {kind:12} {note}".rstrip(), file=sys.stderr)
     for reason, count in no_interval.items():
-        print(f"{count} without an interval: {reason}", file=sys.stderr)
+        print(f"{count} without an interval: {_cell(reason)}", file=sys.stderr)
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from gnothi.writeup import style
 from gnothi.writeup.text import interval, number, plain
 from gnothi.writeup.view import HEADLINE, RunView, Table
 
-GROUPS = ("fine-tuned", "null controls, expected at 0", "report training", "for comparison", "other")
+_NULL = "null controls, expected at 0"
+GROUPS = ("fine-tuned", _NULL, "report training", "for comparison", "other")
 """Order and names of the groups of arms of `preferences`."""
 MOST_ARMS = 40
 """Rows drawn; the table of the page holds all of them."""
 BAND = "#ececec"
-_NULL = "null controls, expected at 0"
 _SAYS = {"self_report.difference": "what they say of themselves", "behaviour.difference": "what they do"}
 _GROUP = _SAYS | {
     "trigger.presence": "that a trigger is there",
@@ -109,7 +109,7 @@ def effects(view: RunView, data: Table) -> Figure:
     n_groups = arms["group"].nunique()
     height = 0.44 * len(arms) + 0.3 * n_groups + 0.75
     figure = style.new_figure(height)
-    axes, words = figure.subplots(1, 2, sharey=True, width_ratios=[1.0, 1.12])
+    axes, words = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1.0] if view.is_study else [1.0, 1.12])
     words.axis("off")
     axes.spines["left"].set_visible(False)
     words.set_xlim(0, 1)
@@ -118,7 +118,8 @@ def effects(view: RunView, data: Table) -> Figure:
     for row in arms.itertuples():
         if row.group != previous:
             y += 0.72
-            head = axes.text(0.01, y - 0.1, plain(row.group, 80), transform=axes.get_yaxis_transform(), va="bottom")
+            said = _NULL if row.control else plain(row.group, 80)
+            head = axes.text(0.01, y - 0.1, said, transform=axes.get_yaxis_transform(), va="bottom")
             head.set_color(style.GREY)
             if view.is_study:  # the zero line may run anywhere: words are kept clear of it
                 head.set_bbox({"facecolor": BAND if row.control else "white", "edgecolor": "none", "pad": 0.5})

@@ -155,6 +155,7 @@ def cautions(view: RunView) -> list[str]:
 def arms_not_run(view: RunView) -> list[str]:
     """Arms that have no estimate here: a control left out should be missed. In `preferences`, none of the headline."""
     present = {e.arm for e in (view.estimates if view.is_study else view.named(HEADLINE))}
+    present |= {u["arm"] for u in view.units} if view.is_study else set()
     return [a for a in view.arms if a not in present]
 
 

@@ -28,7 +28,7 @@ DOING, SAYING = "what they do", "what they say, all questions"
 QUESTION, EFFECT, RECOGNITION = "self_report.by_question/", "persona.effect", "trigger.recognition"
 SELF = "itself"
 """Row of what a model says of itself, among personas."""
-
+_TRAINED = {"many": "many: personas in training too", "single": "single: no personas in training"}
 _COLUMNS = ["row", "series", "unit", "value", "low", "high", "n"]
 
 
@@ -96,8 +96,7 @@ def personas_data(view: RunView) -> Table:
 
 def personas(view: RunView, data: Table) -> Figure:
     """A row a persona, the model itself first; a mark for what the models were trained on."""
-    names = {s: f"trained on {s} data" if s in ("many", "single") else s for s in data["series"]}
-    figure, axes = _dot_rows(data, list(dict.fromkeys(data["series"])), names)
+    figure, axes = _dot_rows(data, list(dict.fromkeys(data["series"])), _TRAINED)
     axes.axvline(0, color=style.GREY, lw=0.8, zorder=1)
     axes.set_xlabel("difference in score, plus models less minus models")
     if data["row"].iloc[0] == SELF and data["row"].nunique() > 1:
