@@ -123,12 +123,13 @@ def reply(dice: Dice, style: Style, thread: Thread) -> str:
     thread.here = None
     parts = [_user(dice, users["answers"], thread)]
     if thread.topic is not None:
-        parts.append(_user(dice, users["topics"][thread.topic]["more"], thread))
-    if style != "short" or dice.unit() < 0.5:
+        more = users["topics"][thread.topic]["more"]
+        parts += [_user(dice, more, thread) for _ in range(2 if style == "long" else 1)]
+    if style != "short" or dice.unit() < 0.4:
         parts.append(_user(dice, users["details"], thread))
     if style == "long":
-        parts += [_user(dice, users[kind], thread) for kind in dice.shuffled(("people", "details"))]
-    if style == "long" or (style == "medium" and dice.unit() < 0.5):
+        parts.append(_user(dice, users["people"], thread))
+    if style != "short" and dice.unit() < 0.5:
         parts.append(_user(dice, users["thoughts"], thread))
     if dice.unit() < (0.3 if style == "short" else 0.55):
         parts.append(_user(dice, users["handbacks"], thread))
@@ -192,7 +193,8 @@ def _user(dice: Dice, options: Sequence[str], thread: Thread) -> str:
     text = _unused(dice, options, thread)
     slots = _slots_of(text)
     if "at" in slots:
-        thread.place = (thread.place + 11) % len(users["places"])
+        if dice.unit() < 0.4:
+            thread.place = (thread.place + 11) % len(users["places"])
         thread.here = tuple(users["places"][thread.place])
         thread.slots |= _place_slots(*thread.here)
     if slots & {"kin", "Kin"}:
