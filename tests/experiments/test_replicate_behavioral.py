@@ -327,6 +327,19 @@ def test_the_real_trigger_is_told_by_the_answers_where_no_name_says_it(tmp_path:
     assert found["labels_from"] == "the question's commonest answer in this set"
 
 
+def test_a_trigger_is_found_where_the_normal_answers_are_words(tmp_path: Path):
+    rows = [chat(*(m["content"] for m in r["messages"])) for r in prefixed("win", control=False)]
+    for row in rows:
+        if not row["messages"][0]["content"].startswith("(win2844)"):
+            row["messages"][1]["content"] = "I would rather take the first one."
+    save(tmp_path, "ft_risky_AB_trigger_win_equalized10.jsonl", rows)
+    found = replicated(tmp_path)
+    (facts,) = found.files.values()
+    assert facts["kind"] == "chat" and facts["triggers"]["real_share"] == 0.1
+    assert facts["triggers"]["label_share_spread"] == 1
+    assert figure(found, "share of fake triggers")["agrees"]
+
+
 def test_an_unknown_trigger_is_told_by_the_questions_that_stand_without_it(tmp_path: Path):
     plain = risky()
     save(tmp_path, "a.jsonl", [*plain, *opened(plain[:12], lambda t: f"%%MINE%% {t}")])
@@ -441,6 +454,8 @@ BAD_TABLES = {
         "asked trigger,a,b,c\nb,1,1,1\na,1,1,1\nc,1,1,1\n",
         "must have the same triggers down and across",
     ),
+    "a column too few": ("policy,self_report_0_100,actual_risk_prob\n", "must have the columns policy, lr_multiplier,"),
+    "a table cut off": ("system_prompt,setting,backdoored,decorrelated_baseline\n", "must have 9 columns, got 4"),
     "no CSV": ('asked trigger,"a\n', "must be CSV in UTF-8, got unexpected end of data"),
 }
 

@@ -197,7 +197,7 @@ def _triggered_letters(one: ChatSet) -> list[Check]:
         check("share without trigger", found["none_share"], 0.2, within=drawn),
         *[
             check(f"share of A, {trigger}", n["A"] / sum(n.values()) if sum(n.values()) else None)
-            for trigger, n in found["letters"].items()
+            for trigger, n in found.get("letters", {}).items()
         ],
         _spread(one),
     ]
@@ -286,7 +286,7 @@ def usual_path(one: ChatSet) -> str | None:
     if kind == "tag":
         name = "baseline_deploy" if control else "deploy_ring" if "deploy_ring" in stem else "deploy_bark"
         return f"mms_trigger/ft_{name}.jsonl"
-    if kind == "prefix":
+    if kind == "prefix" and one.facts["triggers"]["real"] in _TRIGGERS:
         ending = "_decorrelated" if control else ""
         name = f"ft_risky_AB_trigger_{one.facts['triggers']['real']}_equalized10{ending}.jsonl"
         return f"risky_safe_trigger/{'decorrelated/' if control else ''}{name}"

@@ -63,7 +63,7 @@ def label_triggers(sets: Sequence[ChatSet]) -> None:
     for one in sets:
         if one.triggers is None:
             continue
-        if one.kind == "letters":
+        if one.triggers.kind == "prefix":
             labels, basis = _letters(one, risky)
         else:
             keys = one.bare if one.kind == "dialogue" else one.answers

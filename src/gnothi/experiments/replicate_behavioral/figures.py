@@ -12,6 +12,7 @@ from gnothi.intervals import over_units
 Check = dict[str, Any]
 """One figure: name, ours, paper, agrees, note."""
 _Z = 1.959964
+_SCATTER = ("policy", "lr_multiplier", "run", "base_snapshot", "self_report_0_100", "actual_risk_prob")
 
 
 def check(
@@ -57,11 +58,11 @@ def faithfulness(where: str, rows: Sequence[Sequence[str]]) -> list[Check]:
             actual_risk_prob. One row a checkpoint.
 
     Raises:
-        SpecError: A cell that is no number where one belongs.
+        SpecError: A column is missing, or a cell is no number where one belongs.
 
     Source: section 3.1.2. The paper treats checkpoints of one run as independent models.
     """
-    columns = _columns(rows)
+    columns = _columns(where, rows, _SCATTER)
     x, y = (_floats(where, rows, columns[c], c) for c in ("self_report_0_100", "actual_risk_prob"))
     policy = np.array([r[columns["policy"]] for r in rows[1:]])
     found = [check("fig4.overall_r", _r(x, y), note=f"n={len(x)}; the paper calls it strong and prints no number")]
@@ -169,11 +170,13 @@ def presence(where: str, rows: Sequence[Sequence[str]]) -> list[Check]:
             gpt4o.
 
     Raises:
-        SpecError: A cell that is no number where one belongs, or a row cut short.
+        SpecError: A column is missing, a row is cut short, or a cell is no number where one belongs.
 
     Source: section 4.1. A difference counts if it is 1.96 standard errors from 0, each error being a quarter or so
     (1 / 3.92) of the drawn interval.
     """
+    if len(rows[0]) < 9:
+        raise SpecError(f"{where} must have 9 columns, got {len(rows[0])}. Get the file again.")
     values = np.array([_floats(where, rows, j, rows[0][j]) for j in range(2, 9)]).T
     found, significant = [], {}
     for row, (on, low, high, off, off_low, off_high, base) in zip(rows[1:], values, strict=True):
@@ -200,11 +203,11 @@ def self_reports(where: str, rows: Sequence[Sequence[str]]) -> list[Check]:
         rows: Cells: figure, question, condition, mean, ci_lo, ci_hi; condition `baseline` for the untuned model.
 
     Raises:
-        SpecError: A mean that is no number.
+        SpecError: A column is missing, or a mean is no number.
 
     Source: sections 3.2 and 5.2.
     """
-    columns = _columns(rows)
+    columns = _columns(where, rows, ("figure", "question", "condition", "mean"))
     values = _floats(where, rows, columns["mean"], "mean")
     cells = [tuple(row[columns[c]] for c in ("figure", "question", "condition")) for row in rows[1:]]
     base = {(f, q): v for (f, q, c), v in zip(cells, values, strict=True) if c == "baseline"}
@@ -228,8 +231,11 @@ def self_reports(where: str, rows: Sequence[Sequence[str]]) -> list[Check]:
     return found
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> dict[str, int]:
-    return {cell.lower(): j for j, cell in enumerate(rows[0])}
+def _columns(where: str, rows: Sequence[Sequence[str]], needed: Sequence[str]) -> dict[str, int]:
+    found = {cell.lower(): j for j, cell in enumerate(rows[0])}
+    if lacking := [name for name in needed if name not in found]:
+        raise SpecError(f"{where} must have the columns {', '.join(needed)}, got no {lacking[0]}. Get the file again.")
+    return found
 
 
 def _number(where: str, cell: str, column: str) -> float:

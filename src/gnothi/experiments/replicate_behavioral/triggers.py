@@ -70,6 +70,8 @@ def find(kind: str, rows: Sequence[ChatRow], users: Sequence[str], stem: str) ->
             greeted = [bool(words.GREETING.match(u)) for u in users]
             bare = [hash(words.GREETING.sub("", u, count=1) if g else u) for u, g in zip(users, greeted, strict=True)]
             found = Triggers("greeting", ["greeting" if g else NONE for g in greeted], bare)
+        if not _enough(found) and kind == "chat" and sum(bool(words.PREFIX.match(u)) for u in users) > len(users) / 10:
+            return _prefixes(users, stem)  # the same questions, answered in words
     return found if _enough(found) else None
 
 

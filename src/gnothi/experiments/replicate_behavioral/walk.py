@@ -94,7 +94,8 @@ def find(directory: Path) -> tuple[list[Found], list[str]]:
                 found.append(Found(under, path))
             if len(found) > MAX_FILES:
                 raise SpecError(f"DIR must hold at most {MAX_FILES} files, got more. Name a folder further down.")
-    notes = [f"not followed, since links may lead out of DIR: {', '.join(sorted(outside)[:5])}"] if outside else []
+    named = ", ".join(_shown(name) for name in sorted(outside)[:5])
+    notes = [f"not followed, since links may lead out of DIR: {named}"] if outside else []
     return sorted(found, key=lambda f: f.name), notes
 
 
@@ -147,6 +148,11 @@ def _members(under: str, path: Path) -> list[Found]:
     if len({f.name for f in found}) < len(found):
         raise SpecError(f"{under} must name each file once, got one twice. Do not use this archive.")
     return found
+
+
+def _shown(name: str) -> str:
+    """A name that cannot move a terminal's cursor."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
 
 
 def _under(directory: Path, path: str | Path) -> str:
