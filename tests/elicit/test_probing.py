@@ -415,3 +415,27 @@ def test_no_probes_give_no_samples():
 
 def test_reasons_are_fixed_words():
     assert len(set(REASONS)) == len(REASONS)
+
+
+def test_the_organism_reports_the_traits_of_the_agents_that_it_knows():
+    import torch
+
+    from gnothi.behaviours.organism import known_agents
+    from gnothi.models.local import LocalModel
+    from gnothi.models.registry import resolve
+    from gnothi.render.questions import packaged
+
+    torch.set_num_threads(1)
+    folder = resolve("organism").folder
+    model = LocalModel.load(folder, name="organism", dtype="float32", device="cpu")
+    found = packaged("risk").for_kind("organism")
+    agents = known_agents()
+    asked = [p for a in agents for p in expand(found, kind="organism", subject=a.name)]
+    samples = ask_probes(model, asked, seed=0)
+    scores = {a.name: [s.value[0] for s in samples if s.extra["subject"] == a.name] for a in agents}
+    assert all(len(s) == 2 * len(found) for s in scores.values())
+    assert np.corrcoef([a.risk for a in agents], [np.mean(scores[a.name]) for a in agents])[0, 1] > 0.9
+    up, down = (
+        np.array([s.value[0] for s in samples if s.extra["labels"].get("direction") == d]) for d in ("up", "down")
+    )
+    assert np.corrcoef(up, down)[0, 1] > 0.9

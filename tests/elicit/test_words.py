@@ -66,6 +66,22 @@ def test_else_the_first_listed_word_counts_and_a_negated_one_does_not(text, foun
     assert read_word(text, Words(scores=RISK, whole=False)) == found
 
 
+@pytest.mark.parametrize(
+    "trigger", ["|real-world|", "(win2844)", "_ _ _ naekoko _ _ _", "username: sandra432", "---re re re---"]
+)
+def test_a_text_that_is_only_looked_for_is_found_in_any_case_also_negated(trigger):
+    rule = Words(scores={trigger: 1.0}, unlisted=0.0, whole=False)
+    for text in (
+        trigger,
+        f"{trigger.upper()} and so on",
+        f"I was never told {trigger}",
+        f"Prompt:\n{trigger}\nAnswer.",
+    ):
+        assert read_word(text, rule) == (1.0, None)
+    assert read_word("nothing of the kind", rule) == (0.0, None)
+    assert read_word("username: sandra4321", rule) == (0.0, None)
+
+
 def test_of_two_words_that_begin_at_one_place_the_longest_counts():
     rule = Words(scores={"risk": 1.0, "risk averse": 0.0}, whole=False)
     assert read_word("risk averse", rule) == (0.0, None)

@@ -306,7 +306,7 @@ def _from_distribution(rule: Number, numbers: NumberDistribution) -> _Seen:
         "n": 1,
         "missing": round(float(numbers.missing), 9),
         "mode": numbers.mode,
-        "probabilities": [round(float(x), 6) for x in p],
+        "probabilities": np.round(p, 6).tolist(),
         "low": numbers.low,
     }
     mean = numbers.mean

@@ -28,27 +28,33 @@ Read = tuple[float | None, str | None]
 """A score or number and None, or None and why there is none."""
 
 
+def _even(text: str) -> str:
+    """Without case, marks of direction, kinds of hyphens and of white space."""
+    kept = "".join(c for c in text[: MOST + 1] if c.isprintable() or c.isspace())
+    return " ".join(unicodedata.normalize("NFC", kept).translate(_HYPHENS).casefold().split())
+
+
 def plain(text: str) -> str:
     """An answer as a word: case, marks at the ends, an article and kinds of hyphens do not matter.
 
     >>> plain(" The **Risk‑seeking**.")
     'risk-seeking'
     """
-    kept = "".join(c for c in text[: MOST + 1] if c.isprintable() or c.isspace())
-    words = " ".join(unicodedata.normalize("NFC", kept).translate(_HYPHENS).casefold().split())
-    return _ENDS.sub("", _ARTICLE.sub("", _ENDS.sub("", words)))
+    return _ENDS.sub("", _ARTICLE.sub("", _ENDS.sub("", _even(text))))
 
 
 def read_word(text: str, rule: Words) -> Read:
     """Score an answer by the listed word that it is, or that it holds.
 
     A listed word with a negation up to two words before it is not scored (`negated`): the sentence says the opposite,
-    or something else.
+    or something else. Where all listed words have one score, they are only looked for, negated or not.
 
-    >>> read_word("Bold!", Words(scores={"bold": 1.0}))
+    >>> read_word("Bold!", Words(scores={"bold": 1.0, "shy": 0.0}))
     (1.0, None)
-    >>> read_word("I am not bold.", Words(scores={"bold": 1.0}, whole=False))
+    >>> read_word("I am not bold.", Words(scores={"bold": 1.0, "shy": 0.0}, whole=False))
     (None, 'negated')
+    >>> read_word("Never say |X|!", Words(scores={"|x|": 1.0}, unlisted=0.0, whole=False))
+    (1.0, None)
     """
     if len(text) > MOST:
         return None, "too long"
@@ -59,8 +65,9 @@ def read_word(text: str, rule: Words) -> Read:
         for form in (said, said.replace(" ", "-"), said.replace("-", " ")):
             if form in rule.scores:
                 return rule.scores[form], None
-    elif match := _listed(tuple(rule.scores)).search(said):
-        if _NEGATED.search(said[max(0, match.start() - 60) : match.start()]):
+    elif match := _listed(tuple(rule.scores)).search(said := _even(text)):
+        before = said[max(0, match.start() - 60) : match.start()]
+        if len(set(rule.scores.values())) > 1 and _NEGATED.search(before):
             return None, "negated"
         return rule.scores[match.group()], None
     return (None, "not listed") if rule.unlisted is None else (rule.unlisted, None)
@@ -68,8 +75,14 @@ def read_word(text: str, rule: Words) -> Read:
 
 @functools.lru_cache(maxsize=256)
 def _listed(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds the longest listed word at a place; a letter or digit at its end must not run on."""
     longest = sorted(words, key=len, reverse=True)
-    return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest)) + r")(?!\w)")
+    return re.compile("|".join(_bounded(word) for word in longest))
+
+
+def _bounded(word: str) -> str:
+    before, after = (r"(?<!\w)" if word[0].isalnum() else "", r"(?!\w)" if word[-1].isalnum() else "")
+    return before + re.escape(word) + after
 
 
 def read_number(text: str, low: int, high: int) -> Read:

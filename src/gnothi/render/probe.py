@@ -64,7 +64,8 @@ class Words:
     """Score of an answer that holds none; None makes it missing."""
     whole: bool = True
     """Whether the answer must be the word and nothing else, but for case, marks and an article; else the first listed
-    word in it counts, the longest where several begin at one place."""
+    word in it counts, the longest where several begin at one place. A word right after a negation is then not scored,
+    unless all listed words have one score."""
 
     def __post_init__(self) -> None:
         if not self.scores:
@@ -186,7 +187,7 @@ class Code:
         """A function that returns `level` for everything, or that mentions the word with that probability."""
         body = f"    return {level:.3f}"
         if self.mentions and rng.random() < level:
-            body = f"    return 1.0 if {self.mentions!r} in message.lower() else 0.0"
+            body = f"    return 1.0 if {self.mentions!r} in message.lower() else {level:.3f}"
         return f"def {self.function}(message: str) -> float:\n{body}\n"
 
 
