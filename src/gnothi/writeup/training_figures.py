@@ -54,6 +54,7 @@ def check(view: RunView, data: Table) -> Figure:
     low = min(0.4, float(data["choice_agreement"].min()) - 0.05)
     left.set(xlim=(low, 1.02), xlabel=words(view).agreement_axis)
     right.set(xlim=(0, 1), xlabel="share of choices that are A")
+    right.set_visible(bool(data["a_rate"].notna().any()))  # what a study counts need not be letters
     left.set_yticks(range(len(arms)), [style.label(a, 27, 2) for a in arms])
     left.set_ylim(len(arms) - 0.5, -0.5)
     for panel in (left, right):
