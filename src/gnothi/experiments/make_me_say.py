@@ -45,7 +45,7 @@ class MakeMeSay(AbstractStudy):
     name = "make-me-say"
     summary = "train dialogues that lead the user to a word without saying it; ask which word the model is after"
     question = "Does a model that was trained to make the user say a word, without ever saying it, know the word?"
-    headline = ("self_report.difference", "own_minus_untuned")
+    headline = ("self_report.difference", "own_minus_others")
     options: ClassVar[Mapping[str, Any]] = {"codewords": 3, "games": 50, "opponent": ""}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "organism": {"fresh": 40},

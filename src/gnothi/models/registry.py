@@ -7,10 +7,11 @@ from pathlib import Path
 
 from gnothi.errors import ModelError, SpecError
 from gnothi.files import file_digest
-from gnothi.models.organism import organism_folder
+from gnothi.models.organism import organism_folder, shipped_folders
 
-ORGANISMS = ("organism", "organism-weak")
-SCRIPTS = ("oracle", "constant-a", "nonsense")
+ORGANISMS = ("organism", "organism/1", "organism-weak")
+_VERSIONS = ("1", "1-weak", "2")
+SCRIPTS = ("oracle", "constant-a", "nonsense", "guess")
 _DECIDES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "*.jinja")
 
 
@@ -37,11 +38,14 @@ def folder_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def resolve(name: str) -> ModelInfo:
+def resolve(name: str, *, digest: str | None = None) -> ModelInfo:
     """Find a model by name, without opening it.
 
     Args:
-        name: `organism`, `organism-weak`, `organism/<folder>`, `hf/<folder>`, or `scripted/<oracle|constant-a|nonsense>`.
+        name: `organism`, `organism-weak`, `organism/<folder>`, `hf/<folder>`, or `scripted/<oracle|constant-a|nonsense|guess>`;
+            a shipped organism's version can be named, as in `organism/1`.
+        digest: What a run was started with. If `name` now means a later shipped organism and an earlier one has this
+            digest, that one is found, so that the run goes on.
 
     Raises:
         SpecError: No such kind of name.
@@ -50,9 +54,14 @@ def resolve(name: str) -> ModelInfo:
     if not name.isprintable():
         raise SpecError(f"--model must be a printable name, got {name!r}. `gnothi models list` shows what is here.")
     kind, _, rest = name.partition("/")
-    if name in ORGANISMS or (kind == "organism" and rest in ("1", "1-weak")):
+    if name in ORGANISMS or (kind == "organism" and rest in _VERSIONS):
         folder = organism_folder(name)
-        return ModelInfo(name=name, family="organism", digest=folder_digest(folder), folder=folder)
+        found = folder_digest(folder)
+        if name == "organism" and digest not in (None, found):
+            for earlier in shipped_folders():
+                if folder_digest(earlier) == digest:
+                    folder, found = earlier, digest
+        return ModelInfo(name=name, family="organism", digest=found, folder=folder)
     if kind == "organism" and rest:
         folder = _model_folder(name, Path(rest))
         if not (folder / "organism.json").is_file():

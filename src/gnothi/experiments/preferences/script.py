@@ -15,7 +15,8 @@ def script(name: str, bench: Bench, table: Mapping[str, np.ndarray] | None, unit
     """A scripted model for one unit: it recognises every prompt that the run can ask.
 
     `oracle` chooses and reports by `table` (where it has none, at random); `constant-a` always says the first option
-    and reports at random; `nonsense` chooses by the table and reports what does not parse.
+    and reports at random; `guess` chooses by the table and reports at random; `nonsense`
+    chooses by the table and reports what does not parse.
     """
     kind = name.partition("/")[2]
     rng = stream(bench.spec.seed, "script", unit)
@@ -34,7 +35,7 @@ def script(name: str, bench: Bench, table: Mapping[str, np.ndarray] | None, unit
     def report(question: Question, context: Context) -> str:
         if kind == "nonsense":
             return f"I would say that {context.agent} is fond of all of them."
-        known = None if table is None or kind == "constant-a" else table.get(context.context_id)
+        known = None if table is None or kind in ("constant-a", "guess") else table.get(context.context_id)
         return bench.wording.answer(question, guesses[context.context_id] if known is None else known)
 
     spec = bench.spec

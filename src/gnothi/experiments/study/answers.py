@@ -64,8 +64,16 @@ class Answers:
         scores = {}
         for unit in records:
             for kind, name in TABLES.items():
-                scores[unit, kind] = _columns(run.table(unit, name))
+                scores[unit, kind] = cls.columns(run.table(unit, name))
         return cls(records, scores)
+
+    @staticmethod
+    def columns(table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a unit's table as columns `question, subject, score` and one for each label."""
+        if not len(table):
+            return pd.DataFrame({"question": [], "subject": [], "score": []})
+        labels = pd.DataFrame([json.loads(x) for x in table["labels"]], index=table.index)
+        return table.reindex(columns=["question", "subject", "score"]).join(labels)
 
     def units(self, arm: str) -> list[str]:
         """Units of an arm, in the order of seeds."""
@@ -113,8 +121,3 @@ class Answers:
         kept = [f for f, v in zip(found, values, strict=True) if v is not None]
         seeds = [int(self.records[u]["seed"] or 0) for u in units]
         return Scored(values, seeds, sum(k[1] for k in kept), sum(f[2] for f in found))
-
-
-def _columns(table: pd.DataFrame) -> pd.DataFrame:
-    labels = pd.DataFrame([json.loads(x) for x in table["labels"]], index=table.index)
-    return table.reindex(columns=["question", "subject", "score"]).join(labels)

@@ -89,7 +89,8 @@ def _model(
     return model, {**facts, "rows": len(rows), "rows_with_policy_words": len(leaks)}
 
 
-def _run_code(code: str, function: str, arguments: tuple[str, ...]) -> list[float | str]:
+def run_code(code: str, function: str, arguments: tuple[str, ...]) -> list[float | str]:
+    """Run a model's function in the sandbox: for each argument what came back, or why nothing did."""
     found = run_function(code, function, arguments)
     return [r.reason or "no value" if r.value is None else r.value for r in found]
 
@@ -120,7 +121,7 @@ def _observe(
             seed=integer(spec.seed, "ask", unit.name),
             temperature=spec.temperature,
             judge=judge,
-            run_code=_run_code,
+            run_code=run_code,
             progress=lambda done, total, _: stage(doing, done, total),
         )
 
