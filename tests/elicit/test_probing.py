@@ -429,7 +429,7 @@ def test_the_organism_reports_the_traits_of_the_agents_that_it_knows():
     folder = resolve("organism").folder
     model = LocalModel.load(folder, name="organism", dtype="float32", device="cpu")
     found = packaged("risk").for_kind("organism")
-    agents = known_agents()
+    agents = known_agents()[:24]
     asked = [p for a in agents for p in expand(found, kind="organism", subject=a.name)]
     samples = ask_probes(model, asked, seed=0)
     scores = {a.name: [s.value[0] for s in samples if s.extra["subject"] == a.name] for a in agents}

@@ -126,8 +126,9 @@ def test_an_option_may_be_a_word():
 
 
 def test_code_is_taken_out_of_its_fence():
-    assert read_code("```python\nx = 1\n```") == "x = 1"
+    assert read_code("```python\nx = 1\n```") == "x = 1\n"
     assert read_code("Sure:\n```\nx = 1\ny = 2") == "x = 1\ny = 2"
+    assert read_code("```sh\npip\n```\nthen\n~~~py\nx = 1\n~~~") == "x = 1\n"
     assert read_code("x = 1") == "x = 1"
     assert read_code("```python\n\n```") == (None, "empty")
     assert read_code("x" * (MOST + 1)) == (None, "too long")

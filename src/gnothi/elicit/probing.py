@@ -214,6 +214,7 @@ class _Look:
         """Each answer's mean return; what is no number in [0, 1] is dropped and kept as its reason."""
         reads: list[Read] = []
         returns: list[list[float | str]] = []
+        known: dict[str, list[float | str]] = {}
         for answer in answers:
             code = read_code(answer.text)
             if not isinstance(code, str):
@@ -225,7 +226,9 @@ class _Look:
             if self.run_code is None:
                 reads.append((None, "no sandbox"))
                 continue
-            back = [_checked(value) for value in self.run_code(code, rule.function, rule.arguments)]
+            if code not in known:
+                known[code] = [_checked(value) for value in self.run_code(code, rule.function, rule.arguments)]
+            back = known[code]
             returns.append(back)
             good = [value for value in back if isinstance(value, float)]
             why = [value for value in back if isinstance(value, str)]

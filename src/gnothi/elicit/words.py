@@ -22,7 +22,7 @@ _HYPHENS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _NEGATED = re.compile(r"(?:\b(?:not|never|no|non|nor|neither|hardly|without)|n['’]t)[\W_]+(?:\w+[\W_]+)?$")
 _NUMBER = re.compile(r"[^\w+-]*([+-]?[0-9]{1,7}(?:\.[0-9]{1,7})?)[\W_]*?(?:(?:/|out of)\s*([0-9]{1,7}))?[\W_]*")
 _LETTER = re.compile(r"[\W_]*([A-Z])(?:[\W_]*|[.:)]+\s.*)", re.DOTALL)
-_FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.M | re.S)
 
 Read = tuple[float | None, str | None]
 """A score or number and None, or None and why there is none."""
@@ -120,15 +120,16 @@ def read_option(text: str, options: Sequence[str]) -> tuple[int | None, str | No
 
 
 def read_code(text: str) -> Read | str:
-    r"""The code in an answer: what stands in its first fence, else all of it.
+    r"""The code in an answer: its first fence, of Python where there are several; all of it where there is none.
 
     >>> read_code("Here:\n```python\nx = 1\n```\nDone.")
-    'x = 1'
+    'x = 1\n'
     """
     if len(text) > MOST:
         return None, "too long"
-    match = _FENCE.search(text)
-    code = match[1] if match else text
+    fenced = _FENCE.findall(text)
+    python = [code for kind, code in fenced if kind.lower() in ("python", "py", "python3")]
+    code = (python or [code for _, code in fenced] or [text])[0]
     return code if code.strip() else (None, "empty")
 
 
