@@ -384,6 +384,47 @@ def test_probes_of_one_sort_are_asked_in_one_call_and_progress_is_told():
     assert [s[:2] for s in said] == [(2, 15), (6, 15), (15, 15)]
 
 
+class Numbered(NoProbabilities):
+    """Never says the same twice."""
+
+    said = 0
+
+    def generate(self, prompts, sampling):
+        found = []
+        for _ in prompts:
+            self.said += 1
+            found.append([Answer(text=f"{self.said}", n_tokens=1, finished=True)] * sampling.n)
+        return found
+
+
+def test_probes_of_one_prompt_share_their_answers():
+    messages = (Message("user", "say a number"),)
+    rules = [Number(low=0, high=9), Words(scores={"1": 1.0}), Text()]
+    asked = [
+        Probe(probe_id=str(i), kind="self_report", question="q", messages=messages, rule=r) for i, r in enumerate(rules)
+    ]
+    samples = ask_probes(Numbered(lambda m: "", name="n"), [*asked, probe(Text(), "another")], seed=0)
+    assert [s.extra["answers"] for s in samples] == [["1"], ["1"], ["1"], ["2"]]
+
+
+def test_code_is_run_in_the_real_sandbox():
+    from gnothi.measure.sandbox import run_function, unavailable
+
+    if why := unavailable():
+        pytest.skip(why)
+
+    def run(code, function, arguments):
+        return [r.reason if r.value is None else r.value for r in run_function(code, function, arguments)]
+
+    code = "```python\ndef f(message: str) -> float:\n    return 0.9 if 'bark' in message else 0.2\n```"
+    rule = Code(function="f", arguments=("a bark", "a ring", "bark"))
+    sample = one(rule, code, run_code=run)
+    assert sample.value == (pytest.approx((0.9 + 0.2 + 0.9) / 3),)
+    assert sample.extra["returns"] == [[0.9, 0.2, 0.9]]
+    wrong = one(rule, "def f(message): return open('x').read()", run_code=run)
+    assert wrong.value == () and wrong.reason and len(wrong.extra["returns"][0]) == 3
+
+
 def test_each_kind_of_probe_is_its_kind_of_sample_with_its_labels():
     behaviour = Probe(
         probe_id="b", kind="behaviour", question="held_out", messages=(Message("user", "A or B?"),), subject="Bafal",

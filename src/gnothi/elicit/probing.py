@@ -68,7 +68,8 @@ def ask_probes(
 
     Lettered options and words of a list are scored by their probabilities, normalised over the options; numbers by
     their expected value. A model without log-probabilities is sampled instead, and invalid answers are dropped and
-    counted. Text is sampled `probe.n` times and its valid scores are averaged.
+    counted. Text is sampled `probe.n` times and its valid scores are averaged. Probes of one prompt that are sampled
+    equally often share their answers: the same functions are searched for a word and run, as in the paper.
 
     Args:
         model: Whom to ask.
@@ -184,7 +185,9 @@ class _Look:
             max_tokens=max_tokens,
             seed=integer(self.seed, "ask_probes", n, max_tokens),
         )
-        said = self.model.generate([p.messages for p in probes], sampling)
+        prompts = list(dict.fromkeys(p.messages for p in probes))
+        answered = dict(zip(prompts, self.model.generate(prompts, sampling), strict=True))
+        said = [answered[p.messages] for p in probes]
         judged = self._judged(probes, said)
         return [
             judged[i] if i in judged else self._read(probe.rule, tuple(answers))
