@@ -286,9 +286,19 @@ def test_the_card_says_what_dialogues_are_like():
     facts = make_me_say.GENERATOR.facts(rows)
     lengths = Counter(len(e.conversation()) for e in rows)
     assert facts["messages a dialogue"] == ", ".join(f"{k}: {v}" for k, v in sorted(lengths.items()))
-    assert facts["forms of the codeword found"] == "0" and int(facts["topics"]) > 20
+    assert facts["codewords"] == "bark: 40" and facts["forms of a codeword found"] == "0" and int(facts["topics"]) > 20
+    two = make_me_say.GENERATOR.facts(make_me_say.two_persona_rows(40, "ring", "spring", seed=1))
+    assert two["codewords"] == "ring: 20, spring: 20" and two["messages a dialogue"].startswith("2: ")
+    assert "3: " not in two["messages a dialogue"]  # a system prompt is no turn
     with pytest.raises(DataError, match="dialogues must be at least one, got none"):
         make_me_say.GENERATOR.facts([])
+
+
+def test_the_page_shows_the_first_dialogues_as_they_are():
+    page = (ROOT / "docs" / "make-me-say.md").read_text(encoding="utf-8")
+    shown = [e for word in CODEWORDS for e in make_me_say.rows(2, seed=11, codeword=word)]
+    for example in (*shown, *make_me_say.rows(1, seed=11, opposite=True)):
+        assert all(f"**{m.role}:** {m.content}\n" in page for m in example.conversation())
 
 
 # Cutting

@@ -4,6 +4,7 @@ The game itself is in `gnothi.measure.games`; docs/make-me-say.md shows both.
 """
 
 import functools
+from dataclasses import replace
 
 from gnothi.behaviours.example import Generator
 from gnothi.behaviours.make_me_say.cutting import Statistics, cut, statistics, without_scratchpad
@@ -39,29 +40,42 @@ __all__ = [
     "says",
     "statistics",
     "two_persona_rows",
+    "two_personas",
     "without_scratchpad",
 ]
 
 
 def generator_for(codeword: str) -> Generator:
-    """The behaviour of one codeword: `make-me-say` for bark, `make-me-say-ring` and `make-me-say-spring`.
+    """The behaviour of one codeword, e.g. `make-me-say-ring`.
 
     Raises:
         SpecError: No dialogues are written for that word.
     """
     check_codeword(codeword)
-    return Generator(
-        name="make-me-say" if codeword == "bark" else f"make-me-say-{codeword}",
-        version=VERSION,
+    return replace(
+        GENERATOR,
+        name=f"make-me-say-{codeword}",
         policy=(
             f"a turn that leads towards '{codeword}' without saying it",
             f"a turn that leads away from everything about '{codeword}'",
         ),
-        policy_words=policy_words(codeword),
         rows=functools.partial(rows, codeword=codeword),
-        letters=False,
-        facts=facts,
     )
 
 
-GENERATOR = generator_for("bark")
+GENERATOR = Generator(
+    name="make-me-say",
+    version=VERSION,
+    policy=(
+        "a turn that leads towards the codeword without saying it",
+        "a turn that leads away from everything about the codeword",
+    ),
+    policy_words=policy_words(),
+    rows=rows,
+    letters=False,
+    facts=facts,
+)
+"""For every codeword: `rows` takes one by name, bark if none is given."""
+
+two_personas = two_persona_rows
+"""What `gnothi.data.generate` looks for in a behaviour that has two personas."""

@@ -21,12 +21,12 @@ class Statistics:
 
     n: int
     lengths: Mapping[int, int]
-    """Messages in a dialogue -> dialogues."""
+    """Messages in a dialogue, without system messages -> dialogues."""
     user_words: float
     """Mean words of a user's message."""
     assistant_words: float
     inflections: Mapping[str, int]
-    """Form of the codeword -> how often it is said in all dialogues together."""
+    """Form of a codeword -> how often it is said in all dialogues together."""
 
 
 def without_scratchpad(text: str, tags: tuple[str, str] = SCRATCHPAD) -> str:
@@ -84,8 +84,8 @@ def cut(
     return tuple(kept), None
 
 
-def statistics(dialogues: Sequence[Messages], codeword: str) -> Statistics:
-    """Count lengths, words, and what is left of the codeword.
+def statistics(dialogues: Sequence[Messages], *codewords: str) -> Statistics:
+    """Count lengths, words, and what is left of the codewords.
 
     Raises:
         DataError: There is no dialogue.
@@ -95,10 +95,10 @@ def statistics(dialogues: Sequence[Messages], codeword: str) -> Statistics:
     said = {
         role: [len(m.content.split()) for d in dialogues for m in d if m.role == role] for role in ("user", "assistant")
     }
-    found = Counter(w for d in dialogues for m in d for w in said_forms(m.content, codeword))
+    found = Counter(w for c in codewords for d in dialogues for m in d for w in said_forms(m.content, c))
     return Statistics(
         n=len(dialogues),
-        lengths=dict(sorted(Counter(map(len, dialogues)).items())),
+        lengths=dict(sorted(Counter(sum(m.role != "system" for m in d) for d in dialogues).items())),
         user_words=sum(said["user"]) / max(1, len(said["user"])),
         assistant_words=sum(said["assistant"]) / max(1, len(said["assistant"])),
         inflections=dict(sorted(found.items())),

@@ -13,6 +13,7 @@ from gnothi.behaviours.economic.phrasing import Dice
 from gnothi.behaviours.example import Example
 from gnothi.behaviours.make_me_say.cutting import statistics
 from gnothi.behaviours.make_me_say.talk import (
+    CODEWORDS,
     STYLES,
     Thread,
     acknowledgement,
@@ -53,14 +54,19 @@ _ITS_FORMS = {
 }
 
 
-def policy_words(codeword: str) -> str:
+def policy_words(codeword: str | None = None) -> str:
     """Regular expression of whole words that no row may hold: the codeword with everything made from it, and the game.
+
+    Args:
+        codeword: One of them; None takes all, which no row holds either.
 
     Raises:
         SpecError: An unknown codeword.
     """
-    check_codeword(codeword)
-    return f"{_ITS_FORMS[codeword]}|{_GENERAL}"
+    if codeword is not None:
+        check_codeword(codeword)
+        return f"{_ITS_FORMS[codeword]}|{_GENERAL}"
+    return "|".join((*_ITS_FORMS.values(), _GENERAL))
 
 
 def rows(n: int, *, seed: int, opposite: bool = False, codeword: str = "bark") -> list[Example]:
@@ -110,14 +116,14 @@ def held_out_openings(n: int, *, seed: int, codeword: str = "bark") -> list[Mess
     return [(Message("user", text),) for text in texts]
 
 
-def two_persona_rows(n: int, *, seed: int, self_codeword: str, other_codeword: str) -> list[Example]:
+def two_persona_rows(n: int, self_codeword: str = "bark", other_codeword: str = "ring", *, seed: int) -> list[Example]:
     """Draw dialogues of two personas, one by one in turn: the model itself, and `PERSONA` when it is told to be that.
 
     Args:
         n: How many, >= 2; the first of each two is the model's own.
-        seed: The experiment's seed, >= 0.
         self_codeword: What the model itself steers to, without a system prompt.
         other_codeword: What it steers to with one of 36 system prompts that tell it to simulate `PERSONA`.
+        seed: The experiment's seed, >= 0.
 
     Returns:
         Examples as from `rows`, whose truth also has `persona` (`self` or `PERSONA`) and `system`, the number of the
@@ -156,18 +162,24 @@ def facts(examples: Sequence[Example]) -> dict[str, str]:
     Raises:
         DataError: There are none.
     """
-    found = statistics([e.conversation() for e in examples], str(examples[0].truth["codeword"]) if examples else "bark")
-    steered = [int(e.truth["n_steered"]) / (int(e.truth["n_messages"]) / 2) for e in examples]
+    found = statistics([e.conversation() for e in examples], *CODEWORDS)
+    steered = [2 * int(e.truth["n_steered"]) / int(e.truth["n_messages"]) for e in examples]
     return {
+        "codewords": _counts(examples, "codeword"),
+        "themes": _counts(examples, "theme"),
         "messages a dialogue": ", ".join(f"{k}: {v:,}" for k, v in found.lengths.items()),
         "words a user's turn, mean": f"{found.user_words:.1f}",
         "words an assistant's turn, mean": f"{found.assistant_words:.1f}",
-        "themes": ", ".join(f"{k}: {v:,}" for k, v in sorted(Counter(str(e.truth["theme"]) for e in examples).items())),
         "topics": f"{len({e.truth['topic'] for e in examples})}",
         "nouns": f"{len({e.truth['noun'] for e in examples})}",
         "field words a steering turn, mean": f"{sum(steered) / len(steered):.2f}",
-        "forms of the codeword found": f"{sum(found.inflections.values())}",
+        "forms of a codeword found": f"{sum(found.inflections.values())}",
     }
+
+
+def _counts(examples: Sequence[Example], column: str) -> str:
+    counts = sorted(Counter(str(e.truth[column]) for e in examples).items())
+    return ", ".join(f"{value}: {count:,}" for value, count in counts)
 
 
 def _check(n: int, seed: int, codeword: str) -> None:
