@@ -112,3 +112,16 @@ def test_each_figure_is_saved_with_its_numbers(small, tmp_path):
     assert len(rows) == len(small.points.dropna(subset=["reported", "learned"]))
     png = (tmp_path / "figures" / "effects.png").read_bytes()
     assert png.startswith(b"\x89PNG") and b"Software" not in png
+
+
+def test_a_hostile_name_is_escaped_in_the_numbers_of_a_figure(tmp_path):
+    arm = "mine\x1b[2J"
+    view = planted.view(
+        estimates=[planted.estimate("agreement.reported_vs_learned", arm, 0.5)],
+        points=planted.points(1, 1).query("arm == 'none'"),
+        units=[],
+        validity=[],
+    )
+    figures.save_figures(view, tmp_path)
+    text = (tmp_path / "effects.csv").read_text()
+    assert "mine\\x1b[2J" in text and "\x1b" not in text

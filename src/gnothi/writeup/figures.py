@@ -258,11 +258,14 @@ def save_figures(view: RunView, folder: Path) -> list[Path]:
         for path, content in (
             (folder / f"{name}.svg", svg(view, name).encode()),
             (folder / f"{name}.png", style.to_png(_drawn(view, name))),
-            (
-                folder / f"{name}.csv",
-                _data(view, name).to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"),
-            ),
+            (folder / f"{name}.csv", _csv(_data(view, name))),
         ):
             path.write_bytes(content)
             written.append(path)
     return written
+
+
+def _csv(data: Table) -> bytes:
+    """Numbers in full precision; names, which may come from anybody's file, with control characters as escapes."""
+    told = data.map(lambda cell: plain(cell, 2000) if isinstance(cell, str) else cell)
+    return told.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace")

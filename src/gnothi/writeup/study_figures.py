@@ -134,9 +134,10 @@ def _dot_rows(data: Table, series: Sequence[str], names: Mapping[str, str]) -> t
 
 
 def _handles(series: Sequence[str], names: Mapping[str, str]) -> list[Line2D]:
+    width = 42 if len(series) < 3 else 30
     looks = [style.UNIT_MARKS[k % len(style.UNIT_MARKS)] for k in range(len(series))]
     return [
-        Line2D([], [], ls="", marker=marker, color=colour, markersize=5.5, label=style.label(names.get(s, s), 30, 1))
+        Line2D([], [], ls="", marker=marker, color=colour, markersize=5.5, label=style.label(names.get(s, s), width, 1))
         for s, (colour, marker) in zip(series, looks, strict=True)
     ]
 
