@@ -1,9 +1,10 @@
-"""Files that a run depends on: one's own questions, fine-tunes that exist already, a judge; each tied by its digest."""
+"""Files that a run depends on: one's own behaviour or questions, fine-tunes that exist already, a judge; each tied by its digest."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gnothi.data import own_file
 from gnothi.errors import ModelError, SpecError
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.files import digest, file_digest
@@ -17,7 +18,7 @@ def with_digests(options: Mapping[str, Any]) -> dict[str, Any]:
         SpecError: A file that is not there.
         ModelError: An adapter folder, or a judge, that is not one.
     """
-    found = dict(options)
+    found = _completed(options) if options.get("file") else dict(options)
     if found.get("questions") is not None:
         found["questions"] = str(found["questions"])
         found["questions_digest"] = _digest_of(Path(found["questions"]))
@@ -28,6 +29,20 @@ def with_digests(options: Mapping[str, Any]) -> dict[str, Any]:
         found["adapter_digests"] = [_adapter_digest(Path(f)) for f in folders]
     if found.get("judge") is not None:
         found["judge_digest"] = resolve(str(found["judge"])).digest
+    return found
+
+
+def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what a file on a behaviour of one's own states, under what was given by hand, and what a run keeps of it."""
+    path = str(options["file"])
+    facts = own_file.load(path).facts
+    stated = {k: v for k, v in own_file.fields(path).items() if k != "model"}
+    given = {k: v for k, v in options.items() if v is not None}
+    found: dict[str, Any] = stated | given | {"file": path, "facts": facts.to_json()}
+    if facts.demonstrations:
+        found["rows_at_hand"] = facts.rows
+    else:
+        found.setdefault("seeds", 1)  # nothing is trained, so nothing differs between seeds
     return found
 
 

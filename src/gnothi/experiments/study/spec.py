@@ -104,6 +104,7 @@ def build(
     defaults: Mapping[str, Mapping[str, Any]],
     options: Mapping[str, Any],
     quick: bool = False,
+    rows_at_hand: int | None = None,
     **changes: Any,
 ) -> StudySpec:
     """Fill in the defaults of the model's family and of the study, then the user's changes.
@@ -114,6 +115,8 @@ def build(
         defaults: The study's own, by model family.
         options: The study's own settings: changes of these names go there.
         quick: One small unit an arm.
+        rows_at_hand: How many demonstrations there are, where they are given and not drawn: the default for `rows`, or
+            with `quick` its upper end.
         changes: Fields of the specification; None keeps the default. `recipe` may be a name.
 
     Raises:
@@ -123,6 +126,8 @@ def build(
     values = DEFAULTS[info.family] | dict(defaults.get(info.family, {}))
     if quick:
         values |= QUICK[info.family]
+    if rows_at_hand is not None:
+        values["rows"] = min(values["rows"], rows_at_hand) if quick else rows_at_hand
     values["options"] = {k: given.pop(k) for k in list(given) if k in options}
     values |= given
     values |= {"experiment": experiment, "quick": quick, "kind": KINDS[info.family]}

@@ -54,6 +54,25 @@ def loads(text: str, *, name: str = "questions.yaml", folder: Path | None = None
     return _question_set(parse_yaml(raw, source), Reader(source, folder))
 
 
+def inline(questions: Entry, source: Source, folder: Path | None, *, topic: str, models: Entry | None) -> QuestionSet:
+    """Read a list of questions that stands in another file, e.g. one on a behaviour of one's own.
+
+    Args:
+        questions: The list, as `questions:` in a question file.
+        source: The file that it stands in, for messages.
+        folder: Where its word lists and `systems.yaml` lie; None allows none but the package's.
+        topic: What the set is called.
+        models: Kinds of models that can answer, where a question names none.
+
+    Raises:
+        SpecError: As `load`.
+    """
+    fields = {"schema": Entry(SCHEMA, questions.line), "topic": Entry(topic, questions.line), "questions": questions}
+    if models is not None:
+        fields["models"] = models
+    return _question_set(Entry(dict(fields), questions.line), Reader(source, folder))
+
+
 def topics() -> tuple[str, ...]:
     """Topics of the package's own questions."""
     return tuple(sorted(p.stem for p in FOLDER.glob("*.yaml") if p.name != _SYSTEMS_FILE))
