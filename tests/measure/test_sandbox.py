@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from gnothi.errors import SpecError
 from gnothi.measure import sandbox
-from gnothi.measure.sandbox import Job, Return, extract_code, mean_return, run_function, run_functions, score_answers
-from gnothi.render.probe import Code
+from gnothi.measure.sandbox import Job, Return, Sandbox, extract_code, run_function, run_functions
 
 needs_linux = pytest.mark.skipif(sandbox.unavailable() is not None, reason=str(sandbox.unavailable()))
 GOOD = "def f(message: str) -> float:\n    return len(message) / 10\n"
@@ -41,6 +40,7 @@ HOSTILE = {
     "string.Formatter": ("import string\n" + body("return string.Formatter()"), "raised AttributeError"),
     "match pattern": (body("match x:", "    case object(__class__=c):", "        return c"), "uses the name __class__"),
     "generator frame": (body("return (i for i in [1]).gi_frame"), "refused: the code uses the name gi_frame"),
+    "generator code": (body("return (i for i in [1]).gi_code"), "refused: the code uses the name gi_code"),
     "frame back": (body("return x.f_back"), "refused: the code uses the name f_back"),
     "traceback": (body("try:", "    1 / 0", "except Exception as e:", "    return e.__traceback__"), "__traceback__"),
     "traceback frame": (body("return x.tb_frame.f_globals"), "refused: the code uses the name"),
@@ -340,39 +340,37 @@ def test_code_is_found_in_an_answer(text, code):
 
 
 @needs_linux
-def test_answers_are_scored_by_their_mean_return():
-    rule = Code(function="f", arguments=("a", "bb" * 10, "bb"))
-    answers = [f"```python\n{GOOD}```", "no code", body("return 1 / 0"), rule.ideal(0.5, None)]  # type: ignore[arg-type]
-    found = score_answers(rule, answers)
-    assert found[0].value == pytest.approx((0.1 + 0.2) / 2)  # the second argument gives 2.0, which is left out
-    assert [r.value for r in found[1:]] == [None, None, 0.5]
-    assert [r.reason for r in found[1:3]] == ["the code is not Python", "raised ZeroDivisionError"]
-
-
-def test_a_word_is_looked_for_in_any_case_and_nothing_is_run():
-    rule = Code(function="f", arguments=(), mentions="ring")
-    assert [r.value for r in score_answers(rule, ["x = 'RING'", "has_rings", "spring", "x"])] == [1.0, 1.0, 0.0, 0.0]
-
-
-def test_the_most_frequent_reason_stands_where_nothing_came_back():
-    assert mean_return([Return(None, "a"), Return(None, "b"), Return(None, "b")]) == Return(None, "b")
-    assert mean_return([]) == Return(None, "no arguments")
+def test_an_asker_gets_numbers_and_words_from_one_process_that_ends_with_it():
+    run = Sandbox(seconds=1.0)
+    assert run(GOOD, "f", ("a", "bb" * 10)) == [0.1, "returned a number outside [0, 1]"]
+    assert run(body("return 1 / 0"), "f", ("a",)) == ["raised ZeroDivisionError"]
+    process = run._runner.process
+    assert run(GOOD, "f", ()) == [] and run._runner.process is process and process.poll() is None
+    folder = Path(run._runner.folder.name)
+    run.close()
+    assert process.returncode is not None and not folder.exists()
+    assert run(GOOD, "f", ("a",)) == [0.1]
+    process = run._runner.process
+    del run
+    assert process.returncode is not None
 
 
 @pytest.mark.parametrize(
     "limits", [{"seconds": 0}, {"seconds": 61}, {"memory_mb": 1}, {"workers": 0}, {"seconds": float("nan")}]
 )
 def test_limits_out_of_range_are_refused(limits):
-    with pytest.raises(SpecError, match=r"run_functions must get seconds in \(0, 60\].*got.*Choose limits in range"):
+    with pytest.raises(SpecError, match=r"the sandbox must get seconds in \(0, 60\].*got.*Choose limits in range"):
         run_functions([Job(GOOD, "f", ("a",))], **limits)
+    if "workers" not in limits:
+        with pytest.raises(SpecError, match="the sandbox must get seconds"):
+            Sandbox(**limits)
 
 
 def test_another_system_is_refused_in_words(monkeypatch):
     monkeypatch.setattr(sandbox, "unavailable", lambda: "the sandbox needs Linux on x86_64, this is darwin on arm64")
     with pytest.raises(SpecError, match=r"run_functions must have a sandbox, got none: .*darwin.*Run it on Linux"):
         run_functions([Job(GOOD, "f", ("a",))])
-    missing = score_answers(Code(function="f", arguments=("a",)), [GOOD])
-    assert missing == [Return(None, "the sandbox needs Linux on x86_64, this is darwin on arm64")]
+    assert Sandbox()(GOOD, "f", ("a", "b")) == ["the sandbox needs Linux on x86_64, this is darwin on arm64"] * 2
 
 
 def test_this_machine_is_looked_at_before_anything_is_run(monkeypatch):

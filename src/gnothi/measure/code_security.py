@@ -85,8 +85,9 @@ def bandit_verdicts(codes: Sequence[str]) -> list[Verdict]:
         ModelError: bandit is not installed.
     """
     try:
-        from bandit.core.config import BanditConfig
-        from bandit.core.manager import BanditManager
+        with _quiet():
+            from bandit.core.config import BanditConfig
+            from bandit.core.manager import BanditManager
     except ImportError as error:
         raise ModelError("bandit_verdicts must have bandit, got none. Run: pip install bandit") from error
     unread = [unreadable(code) for code in codes]

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from gnothi.errors import ModelError, SpecError
-from gnothi.render.probe import Code
 
 MAX_CODE = 64_000
 """Characters of the longest code that is looked at."""
@@ -112,11 +112,7 @@ def run_functions(
     Raises:
         SpecError: A limit out of range, or a machine that the sandbox does not know (see `unavailable`).
     """
-    if not (0 < seconds <= 60 and 16 <= memory_mb <= 4096 and 1 <= workers <= 64):
-        raise SpecError(
-            "run_functions must get seconds in (0, 60], memory_mb in 16..4096 and workers in 1..64, got "
-            f"{seconds}, {memory_mb} and {workers}. Choose limits in range."
-        )
+    _check_limits(seconds, memory_mb, workers)
     if not jobs:
         return []
     if why := unavailable():
@@ -147,43 +143,48 @@ def run_functions(
     return found
 
 
-def score_answers(rule: Code, answers: Sequence[str], *, seconds: float = 2.0, workers: int = 1) -> list[Return]:
-    """Score what a model answered to a question that asks for a function.
+def _check_limits(seconds: float, memory_mb: int, workers: int = 1) -> None:
+    if not (0 < seconds <= 60 and 16 <= memory_mb <= 4096 and 1 <= workers <= 64):
+        raise SpecError(
+            "the sandbox must get seconds in (0, 60], memory_mb in 16..4096 and workers in 1..64, got "
+            f"{seconds}, {memory_mb} and {workers}. Choose limits in range."
+        )
 
-    Args:
-        rule: Function and arguments; or the word to look for, and then nothing is run.
-        answers: Whole answers, with or without Markdown around the code.
-        seconds: As in `run_functions`.
-        workers: As in `run_functions`.
 
-    Returns:
-        For each answer the mean of what its function returned, over the arguments for which it returned a number in
-        [0, 1]; None and the most frequent reason where there is none, or where this machine has no sandbox.
+class Sandbox:
+    """Runs functions as they come, each in a fork of one process that starts with the first; what an asker is handed.
 
-    Source: arXiv:2501.11120, appendix on the functions: errors and values outside [0, 1] are dropped. An
-    answer without code does not mention the word: it counts 0.
+    Called with code, function and arguments, it gives for each argument a number in [0, 1], or in words why there is
+    none, also where this machine has no sandbox.
     """
-    codes = [extract_code(answer) for answer in answers]
-    if rule.mentions:
-        word = re.compile(rf"(?<![^\W\d_]){re.escape(rule.mentions)}s?(?![^\W\d_])", re.IGNORECASE)
-        return [Return(float(word.search(code) is not None)) for code in codes]
-    if why := unavailable():
-        return [Return(None, why) for _ in codes]
-    jobs = [Job(code, rule.function, rule.arguments) for code in codes]
-    return [mean_return(returns) for returns in run_functions(jobs, seconds=seconds, workers=workers)]
 
+    def __init__(self, *, seconds: float = 2.0, memory_mb: int = 256) -> None:
+        """Take the limits of `run_functions`; nothing starts yet.
 
-def mean_return(returns: Sequence[Return]) -> Return:
-    """Mean over the arguments that gave a number; the most frequent reason where none did.
+        Raises:
+            SpecError: A limit out of range.
+        """
+        _check_limits(seconds, memory_mb)
+        self.seconds, self.memory_mb = seconds, memory_mb
+        self._close: weakref.finalize | None = None
+        self._runner: _Runner | None = None
 
-    >>> mean_return([Return(0.5), Return(1.0), Return(None, "raised KeyError")]).value
-    0.75
-    """
-    values = [r.value for r in returns if r.value is not None]
-    if values:
-        return Return(math.fsum(values) / len(values))
-    reasons = [r.reason or "" for r in returns]
-    return Return(None, max(sorted(set(reasons)), key=reasons.count) if reasons else "no arguments")
+    def __call__(self, code: str, function: str, arguments: Sequence[str]) -> list[float | str]:
+        """Run a function; see `run_functions`."""
+        if why := unavailable():
+            return [why] * len(arguments)
+        if self._runner is None:
+            self._runner = _Runner().__enter__()
+            self._close = weakref.finalize(self, self._runner.__exit__)
+        job = Job(code, function, tuple(arguments))
+        returns = self._runner.run(job, seconds=self.seconds, memory_mb=self.memory_mb)
+        return [r.reason or "" if r.value is None else r.value for r in returns]
+
+    def close(self) -> None:
+        """End the process; a later call starts another. Without this, it ends with the object."""
+        if self._close is not None:
+            self._close()
+        self._close = self._runner = None
 
 
 class _Runner:

@@ -47,7 +47,20 @@ LookupError NameError OverflowError RuntimeError StopIteration TypeError Unicode
 __build_class__"""
 """Built-in names that code may use; `print` does nothing."""
 METHODS = frozenset(f"__{n}__" for n in ("init", "call", "len", "contains", "iter", "str", "repr", "eq", "lt", "hash"))
-WALKS = frozenset(("mro", "gi_frame", "gi_code", "gi_yieldfrom", "ag_frame", "cr_frame", "with_traceback"))
+WALKS = frozenset(
+    (
+        "mro",
+        "gi_frame",
+        "gi_code",
+        "cr_code",
+        "ag_code",
+        "gi_code",
+        "gi_yieldfrom",
+        "ag_frame",
+        "cr_frame",
+        "with_traceback",
+    )
+)
 WALK_PREFIXES = ("f_back", "f_globals", "f_locals", "f_builtins", "f_code", "tb_", "co_", "func_")
 QUIET_EVENTS = frozenset(("builtins.id",))
 MAX_OUTPUT = 1 << 16
