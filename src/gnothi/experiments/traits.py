@@ -4,7 +4,7 @@ Source: arXiv:2501.11120, sections 3.1 and appendix. Ours besides: labels permut
 orders and both directions, rows with and without policy words, and each direction held against the untuned model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from gnothi.behaviours.economic.leaky import PUBLISHED_SHARE, with_policy_words
@@ -14,6 +14,7 @@ from gnothi.experiments.study import language
 from gnothi.experiments.study.design import (
     UNTUNED,
     AbstractStudy,
+    Kind,
     Quantity,
     Select,
     StudyArm,
@@ -26,6 +27,7 @@ from gnothi.render.probe import Probe
 from gnothi.rng import integer, stream
 from gnothi.score.names import Arm
 
+KINDS: tuple[Kind, ...] = ("self_report", "behaviour")
 SHUFFLED, ADAPTER = "shuffled", "adapter"
 
 
@@ -125,7 +127,7 @@ class AbstractTrait(AbstractStudy):
         plus, minus = self.ends
         found = [
             q
-            for kind in ("self_report", "behaviour")
+            for kind in KINDS
             for q in (
                 difference(kind, plus, minus),
                 difference(kind, plus, UNTUNED),
@@ -136,11 +138,11 @@ class AbstractTrait(AbstractStudy):
         variants = ["leaky"] if self.spec.policy_words else []
         variants += [f"{r}x{e:g}" for r, e in self.spec.train_sizes]
         for variant in variants:
-            found += [difference(k, f"{plus}_{variant}", f"{minus}_{variant}") for k in ("self_report", "behaviour")]
+            found += [difference(k, f"{plus}_{variant}", f"{minus}_{variant}") for k in KINDS]
         if self.spec.policy_words:
             found += [difference("self_report", f"{e}_leaky", e) for e in self.ends]
         for i in range(len(self.spec.adapters)):
-            found += [difference(k, f"{ADAPTER}_{i}", UNTUNED) for k in ("self_report", "behaviour")]
+            found += [difference(k, f"{ADAPTER}_{i}", UNTUNED) for k in KINDS]
         return found
 
     @property
@@ -168,11 +170,12 @@ def _end(name: str, how: str = "", *, epochs: float | None = None) -> StudyArm:
     return StudyArm(name=name, says=Arm(reporter, "", "what it says it is like", False), epochs=epochs)
 
 
-def difference(kind: str, a: str, b: str, *, control: bool = False, **where: str) -> Quantity:
+def difference(
+    kind: Kind, a: str, b: str, *, control: bool = False, where: Mapping[str, str | tuple[str, ...]] | None = None
+) -> Quantity:
     """What arm `a` scores above arm `b`, seed by seed."""
-    assert kind in ("behaviour", "self_report")
     does = "says of itself" if kind == "self_report" else "does"
-    plus = Select(arm=a, kind=kind, where=where)
+    plus = Select(arm=a, kind=kind, where=where or {})
     meaning = "a leak outside the labels" if control else f"what it {does} moved"
     return Quantity(
         name=f"{kind}.difference",
