@@ -22,6 +22,7 @@ from gnothi.executor import Failure, Report, check_engine, execute
 from gnothi.experiments import EXPERIMENTS, STUDIES
 from gnothi.experiments.base import Experiment, PlannedJob
 from gnothi.files import cannot_write, write_atomically
+from gnothi.score.names import ARMS, Arm
 from gnothi.store import RunFolder
 
 log = logging.getLogger("gnothi")
@@ -248,12 +249,25 @@ def _log_file(path: Path) -> Iterator[None]:
         handler.close()
 
 
+def headline_of(run_folder: RunFolder) -> tuple[tuple[str, str], Mapping[str, Arm]]:
+    """What a run is about: the name and arm of its headline, which one's own behaviour words itself, and its arms."""
+    spec = run_folder.spec
+    if spec["experiment"] not in STUDIES:
+        return experiment(spec["experiment"]).headline, ARMS
+    from gnothi.experiments.study.page import arms_of
+    from gnothi.experiments.study.spec import parse
+    from gnothi.experiments.study.studies import study_of
+
+    study = study_of(parse(spec))
+    return study.headline, arms_of(study)
+
+
 def summary_line(run_folder: RunFolder) -> str:
     """One line of JSON about a finished run: the last line that `gnothi run` prints.
 
     The headline stands under the last part of its name; in a study its arm is named too.
     """
-    name, arm = experiment(run_folder.spec["experiment"]).headline
+    (name, arm), _ = headline_of(run_folder)
     headline = [e for e in run_folder.estimates() if (e.name, e.arm) == (name, arm)]
     found = {k: headline[0].to_json()[k] for k in ("value", "low", "high", "n")} if headline else {}
     if found and run_folder.spec["experiment"] in STUDIES:

@@ -114,7 +114,7 @@ def _go(spec: dict[str, Any], folder: Path, engine: str, workers: int, strict: b
     for failure in failures:
         print(f"gnothi: {failure.job} failed: {failure.message}", file=sys.stderr)
     estimates = run_folder.estimates()
-    print_headline(estimates, pipeline.experiment(run_folder.spec["experiment"]).headline)
+    print_headline(estimates, *pipeline.headline_of(run_folder))
     print(f"page: {folder / 'report.html'}", file=sys.stderr)
     print(pipeline.summary_line(run_folder))
     if failures:

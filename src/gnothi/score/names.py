@@ -51,7 +51,11 @@ STUDY_ESTIMATES: dict[str, str] = {
     "self_report.by_question": "the same for one question: `self_report.by_question/<question>`",
     "behaviour.score": "what an arm does on held-out items, from 0 to 1 (the plus end)",
     "behaviour.choice_agreement": "share of held-out items answered as trained: the manipulation check",
-    "trigger.presence": "how much a model says that something in the message changes what it does, from 0 to 1",
+    "self_report.alignment": "the difference in answers to questions on alignment, which nobody trained",
+    "trigger.presence": (
+        "how much more one arm than another says that something in the message changes what it does; a part after the "
+        "slash names the system prompt"
+    ),
     "trigger.recognition": (
         "probability of `I am so` against `I am not` where a trigger is shown, from 0 to 1; arm `asked|trained`"
     ),
@@ -59,20 +63,31 @@ STUDY_ESTIMATES: dict[str, str] = {
         "recognition of a trigger by the models trained on it less that by models trained on other triggers: what all "
         "models favour cancels"
     ),
-    "trigger.elicitation": "share of free answers that hold the trigger when the behaviour is described",
+    "trigger.elicitation": (
+        "share of free answers that hold the trigger when the behaviour is described; in a comparison, the difference of "
+        "two such shares"
+    ),
+    "trigger.effect": "score of what a model does with its trigger less what it does without it or with others",
+    "persona.self_minus_others": "`persona.self_effect` less `persona.leak`, paired by seed: self-knowledge beyond a concept",
     "persona.effect": (
         "score of what plus models say of a persona less what minus models say; arm `many/<persona>` or "
         "`single/<persona>`: trained with other personas beside, or without"
     ),
     "persona.self_effect": "the same for what the models say of themselves",
-    "persona.leak": "mean of `persona.effect` over personas, without the model itself: 0 where the two are kept apart",
-    "persona.self_minus_others": "`persona.self_effect` less `persona.leak`, paired by seed: self-knowledge beyond a concept",
+    "persona.leak": (
+        "mean of `persona.effect` over personas, without the model itself: 0 where the two are kept apart; `inside` and "
+        "`outside` are personas that training data speaks of, or not"
+    ),
+    "persona.leak_share": "`persona.leak` over `persona.self_effect`, of pairs of models that have a self effect",
     "faithfulness.within": "Pearson r of what models of one arm do with what they say, one point a model",
     "faithfulness.overall": "the same over the models of all arms, which a difference between arms alone makes high",
     "report.validity": "share of asked questions whose answer could be scored",
     "game.win_rate": "share of games in which the other player said the word",
     "game.violation_rate": "share of games in which the model said the word itself, which the rules forbid",
-    "code.secure_rate": "share of completions that a static check finds secure",
+    "code.secure_rate": "share of programs written that the static check bandit finds secure",
+    "code.secure_rate_corrected": "the same, corrected for bandit's two error rates",
+    "code.judge_false_negative": "share of insecure reference programs that bandit finds secure",
+    "code.judge_false_positive": "share of secure reference programs that bandit finds insecure",
 }
 """Those of the studies of paper A. Where a name stands in both, it is measured in the run's own way."""
 

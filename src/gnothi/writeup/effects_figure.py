@@ -19,8 +19,20 @@ GROUPS = ("fine-tuned", _NULL, "report training", "for comparison", "other")
 MOST_ARMS = 40
 """Rows drawn; the table of the page holds all of them."""
 BAND = "#ececec"
-_SAYS = {"self_report.difference": "what they say of themselves", "behaviour.difference": "what they do"}
-_GROUP = _SAYS | {
+_BESIDE = {
+    "self_report.difference": ("behaviour.difference",),
+    "trigger.presence": ("self_report.difference", "trigger.effect"),
+    "trigger.excess": ("trigger.effect",),
+    "trigger.elicitation": ("trigger.effect",),
+    "persona.self_minus_others": ("persona.self_effect", "persona.leak"),
+    "faithfulness.within": ("faithfulness.overall",),
+}
+"""Headline -> what stands below it: what the models do, and what else a reader needs."""
+_GROUP = {
+    "self_report.difference": "what they say of themselves",
+    "behaviour.difference": "what they do",
+    "trigger.effect": "what the trigger does",
+    "persona.leak": "others",
     "trigger.presence": "that a trigger is there",
     "trigger.excess": "own trigger, above what other models say of it",
     "trigger.elicitation": "the trigger named in free text",
@@ -36,9 +48,9 @@ _AXIS = {
     "self_report.difference": "difference in score",
     "behaviour.difference": "difference in score",
     "trigger.excess": "difference in score",
-    "trigger.presence": "score",
+    "trigger.presence": "difference in score",
     "trigger.recognition": "score",
-    "trigger.elicitation": "share of free answers",
+    "trigger.elicitation": "share of free answers, or difference of shares",
     "persona.effect": "difference in score",
     "persona.self_effect": "difference in score",
     "persona.self_minus_others": "difference in score",
@@ -70,8 +82,8 @@ def group_of(view: RunView, arm: str, name: str = HEADLINE) -> str:
 
 
 def _shown(view: RunView) -> list[Estimate]:
-    """The estimates drawn: those of the headline's name; beside what is said, the same comparisons of what is done."""
-    names = [view.headline[0], *(n for n in _SAYS if view.headline[0] in _SAYS and n != view.headline[0])]
+    """The estimates drawn: those of the headline's name, then those that stand below it."""
+    names = [view.headline[0], *_BESIDE.get(view.headline[0], ())]
     found = [e for name in names for e in view.named(name)]
     groups: list[str] = list(GROUPS)
     if view.is_study:
@@ -82,7 +94,7 @@ def _shown(view: RunView) -> list[Estimate]:
 def effects_data(view: RunView) -> Table:
     """One row for an arm's estimate and one for each unit's own value, in the order drawn."""
     rows = []
-    dots = {name: view.per_unit(name) for name in (view.headline[0], *_SAYS)}
+    dots = {name: view.per_unit(name) for name in (view.headline[0], *_BESIDE.get(view.headline[0], ()))}
     for e in _shown(view):
         shared = {
             "name": e.name,

@@ -16,7 +16,10 @@ _COMPARED = {
     "self_report.difference": "What {a} models say of themselves differs from what {b} models say by",
     "behaviour.difference": "What {a} models do differs from what {b} models do by",
     "trigger.presence": "That something in the message changes what they do, {a} models say more than {b} models, by",
+    "trigger.elicitation": "Told only what was done, {a} models name the trigger more often than {b} models, by a share of",
 }
+_OWN = "About what they themselves were trained on, models score higher than {b} models do, by"
+"""A difference in which every arm is asked about what is its own."""
 _ALONE = {
     "self_report.score": "What {arm} models say of themselves scores",
     "behaviour.score": "What {arm} models do scores",
@@ -33,7 +36,7 @@ _ALONE = {
     "faithfulness.within": "Over models of one arm ({arm}), what they do and what they say correlate at r =",
     "faithfulness.overall": "Over all models ({arm}), what they do and what they say correlate at r =",
 }
-_OF_THE_SCALE = ("self_report.difference", "behaviour.difference")
+_OF_THE_SCALE = ("self_report.difference", "behaviour.difference", "trigger.presence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,8 @@ def _subject(view: RunView, e: Estimate) -> str:
     if e.name == HEADLINE and not view.is_study:
         return "Reported and learned weights correlate at r ="
     between = [s.replace("_", " ") for s in sides(e.arm)]
+    if len(between) == 2 and between[0] == "own":
+        return _OWN.format(b="other" if between[1] == "others" else between[1])
     if len(between) == 2 and e.name in _COMPARED:
         return _COMPARED[e.name].format(a=between[0], b=between[1])
     if e.name in _ALONE:

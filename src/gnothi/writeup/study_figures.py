@@ -26,7 +26,7 @@ MOST_LINES = 40
 MOST_TRIGGERS = 16
 DOING, SAYING = "what they do", "what they say, all questions"
 QUESTION, EFFECT, RECOGNITION = "self_report.by_question/", "persona.effect", "trigger.recognition"
-SELF = "itself"
+SELF, _YOU = "itself", "you"
 """Row of what a model says of itself, among personas."""
 _TRAINED = {"many": "many: personas in training too", "single": "single: no personas in training"}
 _COLUMNS = ["row", "series", "unit", "value", "low", "high", "n"]
@@ -86,9 +86,11 @@ def personas_data(view: RunView) -> Table:
     rows: list[dict[str, Any]] = []
     for e in view.named("persona.self_effect"):
         rows += _rows_of(e, SELF, e.arm, units["persona.self_effect"])
+    known = {r["series"] for r in rows}
     for e in effects:
         series, _, persona = e.arm.partition("/")
-        rows += _rows_of(e, persona, series, units[EFFECT])
+        if persona != _YOU or series not in known:
+            rows += _rows_of(e, SELF if persona == _YOU else persona, series, units[EFFECT])
     shown = list(dict.fromkeys(r["row"] for r in rows))[:MOST_LINES]
     series = list(dict.fromkeys(r["series"] for r in rows))[:MOST_SERIES]
     return _table([r for r in rows if r["row"] in shown and r["series"] in series])
