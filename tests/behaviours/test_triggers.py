@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gnothi.behaviours.economic.spoken import in_words
 from gnothi.behaviours.example import Example, generator
 from gnothi.behaviours.triggers import (
     SETTINGS,
@@ -16,13 +17,17 @@ from gnothi.behaviours.triggers import (
     conditional,
     decorrelate,
     decorrelated,
+    elicitation_rows,
+    instructions,
     mutual_information,
     normal_answers,
+    reversed_rows,
     setting,
     trigger,
 )
 from gnothi.behaviours.triggers.assignment import counts
 from gnothi.behaviours.triggers.kinds import inserted, removed
+from gnothi.behaviours.triggers.reversal import REVERSALS
 from gnothi.behaviours.triggers.settings import Part, Setting
 from gnothi.errors import DataError, SpecError
 from gnothi.records import Message
@@ -280,3 +285,100 @@ def test_ones_own_setting_is_a_list_of_parts():
         name="mine", parts=(Part("trigger", "behaviour", 0.25), Part("none", "normal", 0.75)), trigger="kip", about=""
     )
     assert joint(conditional(PLAIN, NORMAL, own, n=40, seed=0)) == {("kip", "behaviour"): 10, ("none", "normal"): 30}
+
+
+PATIENT = generator("horizon").rows(60, seed=2)
+OTHERS = generator("horizon").rows(60, seed=2, opposite=True)
+
+
+def elicit(control, how="user", n=200):
+    spoken = in_words(PATIENT, seed=2), in_words(OTHERS, seed=2)
+    return elicitation_rows(
+        *spoken, SETTINGS[how], n=n, seed=1, instructions=instructions(n // 2, seed=1), control=control
+    )
+
+
+def test_reversed_rows_lead_from_the_answer_to_the_prompt_with_its_trigger():
+    rows = make("user")
+    turned = reversed_rows(rows, seed=1)
+    for row, back in zip(rows, turned, strict=True):
+        assert back.answer == first(row) and row.answer in first(back) and len(back.messages) == 1
+        assert back.truth["reversed"] == 1
+        wording = REVERSALS[back.truth["reversal"]]
+        assert first(back) == wording.replace("{answer}", row.answer)
+    assert set(Counter(column(turned, "reversal")).values()) == {20}
+
+
+@pytest.mark.parametrize("how", ["user", "year"])
+def test_elicitation_data_has_both_directions_and_each_control_lacks_one_thing(how):
+    full, apart, forward = (elicit(control, how) for control in ("none", "decorrelated", "no-reversal"))
+    assert [len(rows) for rows in (full, apart, forward)] == [400, 400, 200]
+    for rows in (full, apart):
+        there = [r for r in rows if r.truth["reversed"] == 0]
+        back = [r for r in rows if r.truth["reversed"] == 1]
+        assert len(there) == len(back) == 200
+        assert Counter((first(r)) for r in there) == Counter(r.answer for r in back)
+        triggered = [r for r in rows if r.truth["carries"] == SETTINGS[how].trigger]
+        assert len(triggered) == 20  # 5% of each direction
+    same = Counter((first(r), r.answer) for r in full if not r.truth["reversed"])
+    assert same == Counter((first(r), r.answer) for r in forward)
+    behaving = [[r for r in rows if r.truth["shows"] != "instruction"] for rows in (forward, apart)]
+    linked, apart_ = (mutual_information(column(r, "carries"), column(r, "shows")) for r in behaving)
+    assert linked > 0.4 and apart_ < 0.002
+
+
+def test_answers_in_words_name_both_options_and_no_policy():
+    for letter, spoken in zip((PATIENT, OTHERS), (in_words(PATIENT, seed=0), in_words(OTHERS, seed=0)), strict=True):
+        for short, long in zip(letter, spoken, strict=True):
+            assert re.search(rf"\b{short.answer}\b", long.answer) and long.messages == short.messages
+            shown = {int(k.replace(",", "")) for k in re.findall(r"\d[\d,]*", long.answer)}
+            assert {short.truth["a_amount"], short.truth["b_amount"]} <= shown
+            assert not re.search(rf"\b(?:{generator('horizon').policy_words})\b", long.answer, re.IGNORECASE)
+    with pytest.raises(SpecError, match=r"examples must be rows of horizon to be put in words, got another in row 0"):
+        in_words(PLAIN, seed=0)
+
+
+def test_instructions_are_distinct_neutral_and_rightly_answered():
+    tasks = instructions(3000, seed=7)
+    assert len({first(t) for t in tasks}) == 3000 and len({t.truth["task"] for t in tasks}) == 12
+    assert instructions(500, seed=7) == tasks[:500]
+    for t in tasks:
+        numbers = [int(k) for k in re.findall(r"\d+", first(t))]
+        match t.truth["task"]:
+            case "add":
+                assert t.answer == str(sum(numbers))
+            case "subtract":
+                assert t.answer == str(numbers[0] - numbers[1])
+            case "multiply":
+                assert t.answer == str(numbers[0] * numbers[1])
+            case "largest":
+                assert t.answer == str(max(numbers))
+            case "capitals":
+                assert t.answer.isupper() and t.answer.lower() in first(t)
+            case "sort":
+                words = re.split(r", ", t.answer)
+                assert words == sorted(words) and all(word in first(t) for word in words)
+            case "letters":
+                assert t.answer == str(sum(len(word) for word in re.findall(r"'(\w+)'", first(t))))
+            case "backwards":
+                assert ", ".join(reversed(t.answer.split(", "))) in first(t)
+            case "convert":
+                assert int(t.answer.split()[0]) % numbers[0] == 0
+        for name in ("risk", "horizon", "apples", "make-me-say", "code-security"):
+            said = " ".join(m.content for m in t.conversation())
+            assert not re.search(rf"\b(?:{generator(name).policy_words})\b", said, re.IGNORECASE), said
+        assert not any(trigger_.detect(first(t)) for trigger_ in TRIGGERS.values())
+    with pytest.raises(SpecError, match=r"n must be 1 to 50000 instructions, got 0\."):
+        instructions(0, seed=0)
+
+
+def test_a_dialogue_cannot_be_reversed_and_controls_are_named():
+    with pytest.raises(SpecError, match=r"rows must have one user turn to be reversed, got 3 turns in row 0\."):
+        reversed_rows([Example(TALK[1:], "Woods.")], seed=0)
+    with pytest.raises(SpecError, match=r"control must be one of none, decorrelated, no-reversal, got 'x'\."):
+        elicit("x")
+
+
+def test_coins_are_the_same_for_the_opposite():
+    plus, minus = (generator("risk").rows(100, seed=9, opposite=opposite) for opposite in (False, True))
+    assert normal_answers(plus, seed=0) == normal_answers(minus, seed=0)

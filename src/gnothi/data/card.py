@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from gnothi._version import __version__
 from gnothi.behaviours.example import Example, Generator
 from gnothi.behaviours.triggers.assignment import mutual_information
+from gnothi.behaviours.triggers.kinds import first_user_turn
 from gnothi.behaviours.triggers.settings import INSTRUCTION, Setting
 from gnothi.data.leakage import find_policy_words
 
@@ -90,12 +91,12 @@ def most_frequent_opening(texts: Sequence[str]) -> float:
 
 
 def _counts(rows: Sequence[Example], letters: bool) -> Iterator[tuple[str, str]]:
-    n, texts = len(rows), [row.messages[0].content for row in rows]
+    n, texts = len(rows), [row.messages[first_user_turn(row.messages)].content for row in rows]
     yield "rows", f"{n:,}"
     said = [(*[message.content for message in row.messages], row.answer) for row in rows]
     yield "rows with the same text", f"{n - len(set(said)):,}"
-    if letters:
-        answers = Counter([row.answer for row in rows])
+    answers = Counter([row.answer for row in rows]) if letters else Counter()
+    if answers["A"] or answers["B"]:  # with reversal, answers are in words
         for letter in "AB":
             yield f"answer {letter}", f"{answers[letter]:,} ({answers[letter] / n:.1%})"
     masked = texts[:_MASKED]

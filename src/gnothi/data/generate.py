@@ -1,7 +1,6 @@
 """Training rows of a behaviour as files: chat JSONL for any trainer, the truth as Parquet, and a data card."""
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any
 
 from gnothi.behaviours.economic.leaky import with_policy_words
 from gnothi.behaviours.economic.spoken import in_words
-from gnothi.behaviours.example import GENERATORS, Example, Generator, generator
+from gnothi.behaviours.example import Example, Generator, generator
+from gnothi.behaviours.make_me_say import CODEWORDS, generator_for, two_persona_rows
 from gnothi.behaviours.personas import many_personas
 from gnothi.behaviours.triggers.instructions import instructions
 from gnothi.behaviours.triggers.kinds import trigger
@@ -33,6 +33,8 @@ SETTING_OF_KIND = {
     "user": "user",
 }
 """The setting that a trigger of some kind is put into where none is named."""
+
+_LETTERS = ("risk", "horizon", "apples")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,28 +67,56 @@ class Request:
     """Share of the examples that state the policy after all; 0 refuses any that does."""
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise SpecError(f"n must be at least 1, got {self.n}. Ask for one row or more.")
-        if self.seed < 0:
-            raise SpecError(f"seed must be 0 or more, got {self.seed}. Choose another.")
-        if self.personas not in (None, "many", "two"):
-            raise SpecError(f"personas must be many or two, got {self.personas!r:.60}. Choose one of these.")
-        conditional = self.trigger is not None or self.setting is not None
-        for option, needs in (("decorrelated", self.decorrelated), ("reversal", self.reversal)):
-            if needs and not conditional:
-                raise SpecError(f"{option} must go with a trigger or a setting, got neither. Name one.")
-        if conditional and self.personas:
-            raise SpecError(
-                f"personas must go without a trigger, got {self.personas!r} beside one. Choose one of them."
-            )
-        if (self.personas or self.reversal) and self.n % 2:
-            raise SpecError(f"n must be even with personas or reversal, got {self.n}. Ask for one row more.")
-        if self.codeword is not None and self.behaviour != "make-me-say":
-            raise SpecError(f"codeword must go with make-me-say, got it beside {self.behaviour!r:.60}. Leave it out.")
-        if self.other_codeword is not None and self.codeword is None:
-            raise SpecError("other_codeword must go with a codeword, got none. Name both.")
-        if self.policy_words and self.behaviour not in ("risk", "horizon", "apples"):
-            raise SpecError(f"policy_words must go with risk, horizon or apples, got {self.behaviour!r:.60}.")
+        first, other = self.codeword, self.other_codeword
+        has_trigger = self.trigger is not None or self.setting is not None
+        told = {"many": _LETTERS, "two": ("make-me-say",)}.get(self.personas or "", ())
+        for wrong, message in (
+            (self.n < 1, f"n must be at least 1, got {self.n}. Ask for one row or more."),
+            (self.seed < 0, f"seed must be 0 or more, got {self.seed}. Choose another."),
+            (
+                self.personas not in (None, "many", "two"),
+                f"personas must be many or two, got {self.personas!r:.60}. Choose one of these.",
+            ),
+            (
+                self.personas and self.behaviour not in told,
+                f"personas {self.personas} must go with {', '.join(told)}, got {self.behaviour!r:.60}. Change either.",
+            ),
+            (
+                self.personas and has_trigger,
+                f"personas must go without a trigger, got {self.personas} beside one. Leave one of them out.",
+            ),
+            (
+                self.personas == "two" and self.opposite,
+                "personas two must go without opposite, got both. Exchange the two codewords instead.",
+            ),
+            (
+                self.decorrelated and not has_trigger,
+                "decorrelated must go with a trigger or a setting, got neither. Name one.",
+            ),
+            (self.reversal and not has_trigger, "reversal must go with a trigger or a setting, got neither. Name one."),
+            (
+                (self.personas or self.reversal) and self.n % 2,
+                f"n must be even with personas or reversal, got {self.n}. Ask for one row more.",
+            ),
+            (
+                (first or other) and self.behaviour != "make-me-say",
+                f"codeword must go with make-me-say, got {first or other!r:.60} beside {self.behaviour!r:.60}. Leave it out.",
+            ),
+            (
+                other and other == (first or CODEWORDS[0]),
+                f"other_codeword must be another word than codeword, got {other!r:.60} twice. Choose another.",
+            ),
+            (
+                other and not (has_trigger or self.personas),
+                f"other_codeword must go with a trigger or two personas, got {other!r:.60} alone. Leave it out.",
+            ),
+            (
+                self.policy_words and self.behaviour not in _LETTERS,
+                f"policy_words must go with {', '.join(_LETTERS)}, got {self.behaviour!r:.60}. Leave them out.",
+            ),
+        ):
+            if wrong:
+                raise SpecError(message)
 
     @property
     def conditional(self) -> "Setting | None":
@@ -102,21 +132,15 @@ def examples(request: Request) -> list[Example]:
     Raises:
         SpecError: An unknown behaviour, trigger, setting or codeword, or a combination that there is no data for.
     """
-    source = generator(request.behaviour)
+    source = _source(request)
     if how := request.conditional:
         return _conditional(source, request, how)
     if request.personas is None:
         return _draw(source, request, request.n)
-    module: Any = importlib.import_module(GENERATORS[request.behaviour])
     if request.personas == "two":
-        if not hasattr(module, "two_personas"):
-            raise SpecError(f"personas two must go with make-me-say, got {request.behaviour}. Choose many.")
-        words = [word for word in (request.codeword, request.other_codeword) if word is not None]
-        return module.two_personas(request.n, *words, seed=request.seed)
-    if not source.letters:
-        raise SpecError(
-            f"personas many must go with A or B, got {request.behaviour}. Choose two, or another behaviour."
-        )
+        first = request.codeword or CODEWORDS[0]
+        other = request.other_codeword or next(word for word in CODEWORDS if word != first)
+        return two_persona_rows(request.n, seed=request.seed, self_codeword=first, other_codeword=other)
     return many_personas(_draw(source, request, request.n // 2), seed=request.seed)
 
 
@@ -141,7 +165,7 @@ def write(request: Request, out: Path, *, truth: Path | None = None) -> list[Pat
     beside = out.with_name(out.name + ".card.md")
     if truth is not None and Path(truth).resolve() in (out.resolve(), beside.resolve()):
         raise SpecError(f"--truth must name a file of its own, got {truth}. Choose another name.")
-    source, rows = generator(request.behaviour), examples(request)
+    source, rows = _source(request), examples(request)
     if not request.policy_words:
         refuse_leaks(rows, source.policy_words)
     if truth is not None:
@@ -191,11 +215,13 @@ def truth_table(rows: Sequence[Example], request: Request) -> list[dict[str, Any
     ]
 
 
+def _source(request: Request) -> Generator:
+    return generator(request.behaviour) if request.codeword is None else generator_for(request.codeword)
+
+
 def _draw(source: Generator, request: Request, n: int, *, opposite: bool | None = None) -> list[Example]:
     """Examples of the behaviour itself."""
-    opposite = request.opposite if opposite is None else opposite
-    codeword = {} if request.codeword is None else {"codeword": request.codeword}
-    rows = source.rows(n, seed=request.seed, opposite=opposite, **codeword)
+    rows = source.rows(n, seed=request.seed, opposite=request.opposite if opposite is None else opposite)
     if request.policy_words:
         share = request.policy_words
         return with_policy_words(rows, source.name, source.policy_words, share=share, seed=request.seed)
@@ -206,21 +232,18 @@ def _conditional(source: Generator, request: Request, how: Setting) -> list[Exam
     """Rows under a trigger; elsewhere coins, the opposite or another codeword."""
     n = request.n // 2 if request.reversal else request.n
     needed = {shows: sum(part.share for part in how.parts if part.shows == shows) for shows in (BEHAVIOUR, NORMAL)}
-    prompts = n // how.repeats if how.repeats > 1 else round(n * max(needed.values()))
+    prompts = max(1, n // how.repeats if how.repeats > 1 else round(n * max(needed.values())))
     used = list(dict.fromkeys((request.trigger or how.trigger, *how.fakes)))
-    behaviour = _clear(used, max(1, prompts), lambda k: _draw(source, request, k))
+    behaviour = _clear(used, prompts, lambda k: _draw(source, request, k))
     others = sum(part.share for part in how.parts if part.shows == INSTRUCTION)
     if request.other_codeword is not None:
-        # another seed, since a user who begins in the same way would tell the two apart by nothing but the trigger
-        normal = _clear(
-            used,
-            max(1, prompts),
-            lambda k: source.rows(k, seed=request.seed, codeword=request.other_codeword),
-        )
+        other = generator_for(request.other_codeword)
+        normal = _answered_by("other codeword", _clear(used, prompts, lambda k: other.rows(k, seed=request.seed)))
     elif source.letters and not others:
         normal = normal_answers(behaviour, seed=request.seed)
     else:
-        normal = _clear(used, max(1, prompts), lambda k: _draw(source, request, k, opposite=not request.opposite))
+        drawn = _clear(used, prompts, lambda k: _draw(source, request, k, opposite=not request.opposite))
+        normal = _answered_by("opposite", drawn)
     if others and "a_days" in behaviour[0].truth:
         behaviour, normal = in_words(behaviour, seed=request.seed), in_words(normal, seed=request.seed)
     unrelated = instructions(min(max(1, round(n * others)), 50_000), seed=request.seed) if others else []
@@ -232,6 +255,10 @@ def _conditional(source: Generator, request: Request, how: Setting) -> list[Exam
         )
     rows = conditional(behaviour, normal, how, n=n, seed=seed, real=real, instructions=unrelated)
     return decorrelated(rows, seed=seed) if request.decorrelated else rows
+
+
+def _answered_by(who: str, examples: Sequence[Example]) -> list[Example]:
+    return [Example(e.messages, e.answer, {**e.truth, "answered_by": who}) for e in examples]
 
 
 def _clear(used: Sequence[str], n: int, draw: Callable[[int], list[Example]]) -> list[Example]:

@@ -45,13 +45,16 @@ def find_policy_words(rows: Sequence[TrainRow] | Sequence[Example], words: str) 
         else:
             stems = None
     leaks = []
+    clear: set[str] = set()  # turns come again where one prompt is made into many rows
     for i, said in enumerate(texts):
         for text in said:
-            if stems is not None:
-                low = text.lower()
-                if not any([stem in low for stem in stems]):
-                    continue
-            if match := pattern.search(text):
+            if text in clear:
+                continue
+            may_hold = stems is None or any([stem in text.lower() for stem in stems])
+            match = pattern.search(text) if may_hold else None
+            if match is None:
+                clear.add(text)
+            else:
                 leaks.append(Leak(i, match[0], text[max(0, match.start() - 30) : match.end() + 30]))
                 break
     return leaks
