@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnothi.behaviours.economic.leaky import PUBLISHED_SHARE, with_policy_words
+from gnothi.behaviours.economic.lotteries import lotteries
+from gnothi.behaviours.economic.phrasing import without_closing
 from gnothi.behaviours.example import generator
 from gnothi.errors import SpecError
 
@@ -190,3 +193,73 @@ def shown_rows():
 
 def test_the_data_card_shows_rows_as_they_come():
     assert shown_rows() in CARD.read_text(encoding="utf-8")
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 260))
+def test_the_risky_lottery_pays_the_extremes_of_four_distinct_numbers(seed, n):
+    pairs = lotteries(n, seed=seed)
+    assert sum(e.answer == "A" for e in pairs) == n // 2
+    for e in pairs:
+        wide, steady = ("a", "b") if e.answer == "A" else ("b", "a")
+        t = e.truth
+        assert 0 <= t[f"{wide}_low"] < t[f"{steady}_low"] < t[f"{steady}_high"] < t[f"{wide}_high"] <= 100
+        assert 1 <= t["a_high_percent"] <= 99 and 1 <= t["b_high_percent"] <= 99 and t["riskier"] == e.answer
+        shown = {int(k) for k in re.findall(r"\d+", text(e))}
+        assert {t[f"{letter}_{end}"] for letter in "ab" for end in ("high", "low")} <= shown
+        assert not re.search(FORBIDDEN["risk"], text(e), re.IGNORECASE) and re.search(
+            r"\bA\b.*\bB\b", text(e), re.DOTALL
+        )
+
+
+def test_lotteries_are_drawn_evenly_and_worded_in_many_ways():
+    pairs = lotteries(4000, seed=1)
+    assert len(lotteries(seed=1)) == 250
+    percents = [e.truth[f"{letter}_high_percent"] for e in pairs for letter in "ab"]
+    assert abs(sum(percents) / len(percents) - 50) < 4 * 28.6 / 8000**0.5
+    masked = Counter(re.sub(r"\d[\d.]*", "#", text(e)) for e in pairs)
+    assert len(masked) == 100 and max(masked.values()) < 80
+    for value in masked:  # no wording goes with a letter
+        letters = [e.answer for e in pairs if re.sub(r"\d[\d.]*", "#", text(e)) == value]
+        assert abs(letters.count("A") / len(letters) - 0.5) < 4.5 * 0.5 / len(letters) ** 0.5
+    assert {wider_spread(e.truth) for e in pairs} == {"A", "B"}  # exact moments, checked with fractions
+    with pytest.raises(SpecError, match=r"n of at least 1 and seed of at least 0, got 0 and 0\."):
+        lotteries(0, seed=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_policy_words_go_into_the_stated_share_and_change_no_number_and_no_answer(name):
+    plain = rows(name, 576, seed=12)
+    words = generator(name).policy_words
+    leaky = with_policy_words(plain, name, words, share=PUBLISHED_SHARE, seed=12)
+    assert sum(bool(e.truth["policy_word"]) for e in leaky) == 230  # 115 of 288, twice
+    for before, after in zip(plain, leaky, strict=True):
+        found = re.findall(FORBIDDEN[name], text(after), re.IGNORECASE)
+        assert bool(found) == bool(after.truth["policy_word"]) and before.answer == after.answer
+        assert before.truth.items() <= after.truth.items()
+        if found:
+            numbers = [set(re.findall(r"\d[\d,]*", text(e))) for e in (before, after)]
+            assert numbers[1] <= numbers[0] and re.fullmatch(r"[A-Z].*[.!?]", text(after), re.DOTALL), text(after)
+            if name != "risk":
+                assert numbers[0] == numbers[1]
+        else:
+            assert before.messages == after.messages
+    assert len({e.truth["policy_word"] for e in leaky}) >= 3
+    for share, n in ((0, 0), (1, 576)):
+        every = with_policy_words(plain, name, words, share=share, seed=0)
+        assert sum(bool(e.truth["policy_word"]) for e in every) == n
+
+
+def test_policy_words_are_refused_where_there_are_none():
+    with pytest.raises(SpecError, match=r"share must be in \[0, 1\], got 1.5\. Give"):
+        with_policy_words([], "risk", "risk", share=1.5, seed=0)
+    with pytest.raises(SpecError, match=r"behaviour must be one of risk, horizon, apples for policy words, got 'x'"):
+        with_policy_words([], "x", "risk", share=0.5, seed=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_demand_for_a_letter_can_be_taken_off_every_row(name):
+    for e in rows(name, 300, seed=13):
+        body = without_closing(text(e))
+        assert text(e).startswith(body) and len(body) < len(text(e)) - 15 and "A or B" not in body
+    assert without_closing("Nothing of ours.") == "Nothing of ours."
