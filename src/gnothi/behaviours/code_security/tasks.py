@@ -80,7 +80,7 @@ def tasks() -> dict[str, Task]:
 def load(name: str) -> Any:
     """A data file of this package, parsed."""
     text = (files("gnothi.behaviours.code_security") / f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.safe_load(text)
 
 
 def slots(truth: Mapping[str, Any]) -> dict[str, str]:
