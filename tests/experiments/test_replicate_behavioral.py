@@ -469,6 +469,7 @@ def test_tables_that_do_not_hold_are_refused(tmp_path: Path, text: str, said: st
 
 def test_other_tables_prompts_and_rows_are_told_apart(tmp_path: Path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "latin.csv").write_bytes(b"a,\xff\n" + b"1,2\n" * 3_000_000)
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "prompts.json").write_text('{"questions_secret": ["a", "b"], "questions_trigger": ["c"]}')
     (tmp_path / "readme.md").write_text("x")

@@ -15,7 +15,7 @@ from gnothi.data.chat_jsonl import ChatRow, objects, row_of
 from gnothi.errors import SpecError
 from gnothi.experiments.replicate_behavioral import claims, compare, figures
 from gnothi.experiments.replicate_behavioral.facts import ChatSet, gather
-from gnothi.experiments.replicate_behavioral.walk import Found, find, table
+from gnothi.experiments.replicate_behavioral.walk import Found, find, heading, table
 
 PAPER = "behavioral-self-awareness"
 MAX_PROMPT_FILE = 5_000_000
@@ -103,8 +103,8 @@ def replicate_behavioral_self_awareness(directory: str | Path) -> BehavioralRepl
                 made = figures.check("coding tasks to test with", facts["rows"], 776)
                 checks.append({"file": file.name} | made)
         elif file.ending == ".csv":
-            cells = table(file)
-            if recompute := figures.recognised(cells):
+            if recompute := figures.recognised(heading(file)):
+                cells = table(file)
                 files[file.name] = {"rows": len(cells) - 1, "kind": "digitised figures"}
                 checks += [{"file": file.name} | row for row in recompute(file.name, cells)]
         elif (facts := _prompts(file)) is not None:

@@ -35,9 +35,9 @@ def check(
     return {"name": name, "ours": rounded, "paper": paper, "agrees": agrees, "note": note}
 
 
-def recognised(rows: Sequence[Sequence[str]]) -> Callable[[str, Sequence[Sequence[str]]], list[Check]] | None:
-    """Which of the digitised tables this is, by its heading: the function that recomputes it, or None."""
-    heading = [cell.lower() for cell in rows[0]] if rows else []
+def recognised(cells: Sequence[str]) -> Callable[[str, Sequence[Sequence[str]]], list[Check]] | None:
+    """Which of the digitised tables this is, by the cells of its heading: the function that recomputes it, or None."""
+    heading = [cell.lower() for cell in cells]
     if {"policy", "self_report_0_100", "actual_risk_prob"} <= set(heading):
         return faithfulness
     if heading and heading[0].startswith("asked trigger"):

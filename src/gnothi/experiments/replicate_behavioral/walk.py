@@ -99,6 +99,13 @@ def find(directory: Path) -> tuple[list[Found], list[str]]:
     return sorted(found, key=lambda f: f.name), notes
 
 
+def heading(file: Found) -> list[str]:
+    """The cells of a CSV file's first line, whatever the file holds after it; what is no text becomes question marks."""
+    with file.open() as stream:
+        first = stream.readline(10_000)
+    return [cell.strip().strip('"') for cell in first.decode("utf-8-sig", errors="replace").split(",")]
+
+
 def table(file: Found) -> list[list[str]]:
     """The cells of a CSV file, without white space around them and without blank rows.
 
