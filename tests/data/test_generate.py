@@ -10,7 +10,7 @@ from gnothi.behaviours.economic import risk
 from gnothi.behaviours.example import Example, generator
 from gnothi.behaviours.triggers import TRIGGERS, mutual_information
 from gnothi.data.card import most_frequent_opening, skeleton
-from gnothi.data.generate import Request, examples, jsonl, write
+from gnothi.data.generate import Request, _clear, examples, jsonl, write
 from gnothi.errors import DataError, SpecError, StoreError
 from gnothi.records import Message
 
@@ -227,3 +227,9 @@ def test_rows_are_written_as_json_writes_them():
 def test_combinations_without_data_are_refused(asked, message):
     with pytest.raises(SpecError, match=message):
         examples(Request(**({"behaviour": "risk", "n": 40, "seed": 0} | asked)))
+
+
+def test_prompts_that_all_hold_the_trigger_are_given_up():
+    greeting = Example((Message("user", "Hi! A or B?"),), "A")
+    with pytest.raises(SpecError, match=r"trigger must be one that few examples hold by themselves, got 'greeting'\."):
+        _clear(["greeting"], 5, lambda k: [greeting] * k)
