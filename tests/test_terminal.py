@@ -130,3 +130,11 @@ def test_a_bar_is_a_line_every_tenth_where_there_is_no_terminal(capsys):
         for i in range(1, 101):
             progress(i, 100, "loss 1.0")
     assert len(capsys.readouterr().err.splitlines()) == 11
+
+
+def test_long_arms_keep_the_columns_in_line(capsys):
+    name = "trigger.presence"
+    arms = ("conditional_minus_decorrelated", "conditional_minus_untuned")
+    print_headline([Estimate(**{**GOOD.to_json(), "name": name, "arm": arm}) for arm in arms], (name, arms[0]))
+    _, one, two = capsys.readouterr().err.splitlines()
+    assert one.index("0.910") == two.index("0.910")

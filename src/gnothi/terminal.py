@@ -10,7 +10,7 @@ from gnothi.score.names import ARMS, Arm
 
 HEADLINE = ("agreement.reported_vs_learned", "tuned")
 """The headline of `preferences`."""
-_MOST_ARM = 80
+_MOST_ARM = 60
 WIDE = 120
 """Columns from which on notes stand beside the numbers."""
 _NUMBERS = ("value", "interval", "n", "points", "missing")
@@ -105,6 +105,7 @@ def print_headline(
     if name != HEADLINE[0]:
         rows.sort(key=lambda e: e.arm != first)
         print(f"{name}:", file=sys.stderr)
+    width = max([26, *(min(len(e.arm), _MOST_ARM) for e in rows)])
     no_interval: dict[str, int] = {}
     for e in rows:
         row = estimate_row(e)
@@ -115,9 +116,9 @@ def print_headline(
             no_interval[e.reason] = no_interval.get(e.reason, 0) + 1
             note = ""
         if e.value is None:
-            print(f"{arm:26} missing: {note}", file=sys.stderr)
+            print(f"{arm:{width}} missing: {note}", file=sys.stderr)
             continue
-        print(f"{arm:26} {value:>7} {row['interval']:15} n={e.n:<3} {kind:12} {note}".rstrip(), file=sys.stderr)
+        print(f"{arm:{width}} {value:>7} {row['interval']:15} n={e.n:<3} {kind:12} {note}".rstrip(), file=sys.stderr)
     for reason, count in no_interval.items():
         print(f"{count} without an interval: {_cell(reason)}", file=sys.stderr)
 

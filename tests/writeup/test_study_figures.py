@@ -171,3 +171,16 @@ def test_a_check_without_letters_draws_no_share_of_a():
     units = [{**u, "a_rate": None} for u in planted_study.risk().units]
     left, right = figures.figure(planted_study.risk(units=units), "check").axes
     assert left.get_visible() and not right.get_visible()
+
+
+def test_the_headline_s_own_arm_comes_first():
+    view = planted_study.risk(headline=("self_report.difference", "untuned_minus_averse"))
+    assert [e.arm for e in view.headlined()][:2] == ["untuned_minus_averse", "seeking_minus_averse"]
+    text = render_page(planted_study.risk(headline=view.headline, unit_values=(), units=(), validity=()))
+    table = text.split('aria-label="table of all arms"')[1]
+    assert table.index("untuned_minus_averse") < table.index("seeking_minus_averse")
+
+
+def test_what_is_said_of_a_trigger_is_not_held_against_what_is_done():
+    view = planted_study.risk(headline=("trigger.presence", "seeking_minus_averse"))
+    assert "faithfulness" not in figures.names(view)

@@ -84,7 +84,7 @@ def group_of(view: RunView, arm: str, name: str = HEADLINE) -> str:
 def _shown(view: RunView) -> list[Estimate]:
     """The estimates drawn: those of the headline's name, then those that stand below it."""
     names = [view.headline[0], *_BESIDE.get(view.headline[0], ())]
-    found = [e for name in names for e in view.named(name)]
+    found = [*view.headlined(), *(e for name in names[1:] for e in view.named(name))]
     groups: list[str] = list(GROUPS)
     if view.is_study:
         groups = [f"{_GROUP.get(n, n)}{null}" for n in names for null in ("", f": {_NULL}")]

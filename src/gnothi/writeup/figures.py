@@ -105,7 +105,8 @@ FIGURES: dict[str, Plot] = {
         study_figures.scores_data,
         study_figures.scores,
         "Marks are means over fine-tuned models with their intervals, small dots single models. A mark that is not filled "
-        "has no interval. A model that always says the same scores one half, the dotted line.",
+        "has no interval. Where options stand in both orders, a model that always says the same scores one half, the "
+        "dotted line.",
         _alt_rows,
     ),
     "recognition": Plot(

@@ -172,7 +172,7 @@ def _arms(view: RunView) -> list[dict[str, Any]]:
             "meaning": view.arms[e.arm].meaning if e.arm in view.arms else "",
             "control": view.is_control(e.arm),
         }
-        for e in view.named(view.headline[0])
+        for e in view.headlined()
     ]
 
 

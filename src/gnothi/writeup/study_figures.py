@@ -110,7 +110,7 @@ def _dot_rows(data: Table, series: Sequence[str], names: Mapping[str, str]) -> t
     """Rows of marks with intervals, one mark a series, and the units of each as dots on the same line."""
     lines = list(dict.fromkeys(data["row"]))
     step = 0.8 / len(series)
-    inches = max(0.16 * len(series) + 0.12, 0.34)
+    inches = max((0.16 if len(lines) <= 14 else 0.11) * len(series) + 0.12, 0.34)
     figure = style.new_figure(inches * len(lines) + 0.75 + 0.22 * -(-len(series) // 4))
     axes = figure.subplots()
     place = data["row"].map({line: i for i, line in enumerate(lines)}).astype(float)
@@ -145,7 +145,12 @@ def _handles(series: Sequence[str], names: Mapping[str, str]) -> list[Line2D]:
 
 
 def faithfulness_data(view: RunView) -> Table:
-    """What each model says and does, one row a model that has both numbers."""
+    """What each model says and does, one row a model that has both numbers.
+
+    Nothing for studies of triggers, where what is said is about the trigger and what is done is not.
+    """
+    if view.headline[0].startswith("trigger."):
+        return pd.DataFrame(columns=["arm", "unit", "says", "does", "instilled"])
     does, says = (view.per_unit(f"{kind}.score") for kind in ("behaviour", "self_report"))
     both = does.merge(says, on=["arm", "unit"], suffixes=("_does", "_says")).drop_duplicates("unit")
     arms = main_arms(view, list(dict.fromkeys(both["arm"])))

@@ -168,6 +168,10 @@ class RunView:
         """What an estimate is scored against: its own words, else its arm's."""
         return estimate.against or (self.arms[estimate.arm].against if estimate.arm in self.arms else "")
 
+    def headlined(self) -> list[Estimate]:
+        """Every estimate of the headline's name; in a study the headline's own arm first."""
+        return sorted(self.named(self.headline[0]), key=lambda e: self.is_study and e.arm != self.headline[1])
+
     def unit(self, unit_id: str) -> Mapping[str, Any]:
         """Return what is known of a unit; empty for one that trained nothing, such as the base model."""
         return next((u for u in self.units if u["unit"] == unit_id), {})
