@@ -229,7 +229,8 @@ def _subject(view: RunView, e: Estimate) -> str:
 
 def _counted(view: RunView, e: Estimate) -> str:
     between = sides(e.arm)
-    if view.is_study and len(between) == 2 and "untuned" not in between:
+    compared = e.name.startswith("persona.") or (len(between) == 2 and "untuned" not in between)
+    if view.is_study and compared:
         return count(e.n, "pair of fine-tuned models", "pairs of fine-tuned models")
     return count(e.n, "fine-tuned model")
 

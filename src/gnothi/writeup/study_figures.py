@@ -110,7 +110,7 @@ def _dot_rows(data: Table, series: Sequence[str], names: Mapping[str, str]) -> t
     """Rows of marks with intervals, one mark a series, and the units of each as dots on the same line."""
     lines = list(dict.fromkeys(data["row"]))
     step = 0.8 / len(series)
-    inches = max((0.16 if len(lines) <= 14 else 0.11) * len(series) + 0.12, 0.34)
+    inches = max((0.16 if len(lines) <= 14 and len(series) <= 4 else 0.11) * len(series) + 0.12, 0.34)
     figure = style.new_figure(inches * len(lines) + 0.75 + 0.22 * -(-len(series) // 4))
     axes = figure.subplots()
     place = data["row"].map({line: i for i, line in enumerate(lines)}).astype(float)
