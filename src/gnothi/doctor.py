@@ -10,7 +10,7 @@ from typing import Any
 from gnothi._version import __version__
 
 CORE = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "matplotlib")
-EXTRAS = {"peft": "peft", "scikit-learn": "bench"}
+EXTRAS = {"bandit": "code", "py3langid": "language", "peft": "peft", "scikit-learn": "bench"}
 
 
 def examine() -> list[dict[str, Any]]:

@@ -200,7 +200,9 @@ def unsafe(tree: ast.AST) -> Iterator[str]:
 
 
 def test_nothing_turns_data_into_code(trees: dict[Path, ast.Module]):
-    wrong = [f"{inside(p)} {what}" for p, tree in trees.items() for what in unsafe(tree)]
+    # the sandbox's child is there to run a model's code, in a process that can do nothing else
+    others = {p: tree for p, tree in trees.items() if inside(p) != "measure/sandbox_child.py"}
+    wrong = [f"{inside(p)} {what}" for p, tree in others.items() for what in unsafe(tree)]
     assert not wrong, "\n".join(wrong)
 
 

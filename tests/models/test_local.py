@@ -170,11 +170,12 @@ def test_a_template_that_writes_bos_gets_no_second_one():
     assert model.codec.end_ids == (2,)
 
 
-def test_a_template_that_refuses_the_system_role_is_known_to():
+def test_a_template_that_refuses_the_system_role_gets_it_in_front_of_the_users_message():
     model = tiny.letter_model(NO_SYSTEM)
     assert not model.capabilities().system_role
-    with pytest.raises(ModelError, match=r"chat template must accept roles \['system', 'user'\], got TemplateError"):
-        model.encode((Message("system", "s"), Message("user", "u")))
+    merged = (Message("user", "s\n\nu"), Message("assistant", "A"), Message("user", "v"))
+    apart = (Message("system", "s"), Message("user", "u"), Message("assistant", "A"), Message("user", "v"))
+    assert model.encode(apart) == model.encode(merged)
 
 
 def test_empty_prompts_and_answers_are_refused(model):

@@ -219,7 +219,10 @@ class MakeMeSay(AbstractStudy):
         for label, others in (("untuned", None), ("others", "others"), ("avoiding", AVOIDING)):
             terms = []
             for w in self.codewords:
-                select = Select(arm=w, kind="self_report", where=self.own(w, "self_report"))
+                where = dict(self.own(w, "self_report"))
+                if others == "others":  # what names no codeword is known to every model that has one
+                    where["target"] = w
+                select = Select(arm=w, kind="self_report", where=where)
                 rest = [o for o in self.codewords if o != w] if others == "others" else [others or UNTUNED]
                 if rest and (label != "avoiding" or w == self.codewords[0]):
                     terms.append(Term(select, tuple(select.other(o) for o in rest)))

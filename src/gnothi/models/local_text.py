@@ -18,6 +18,23 @@ PLAIN = "plain/1"
 _SENTINEL = "QXZANSWERQXZ"
 
 
+def without_system(messages: Messages) -> Messages:
+    """Put system messages in front of the first user's: for templates that refuse them or leave them out.
+
+    >>> without_system((Message("system", "Be brief."), Message("user", "Hi")))[0].content
+    'Be brief.\\n\\nHi'
+    """
+    system = "\n\n".join(m.content for m in messages if m.role == "system")
+    rest = [m for m in messages if m.role != "system"]
+    first = next((i for i, m in enumerate(rest) if m.role == "user"), None)
+    if not system:
+        return messages
+    if first is None:
+        return (Message("user", system), *rest)
+    rest[first] = Message("user", f"{system}\n\n{rest[first].content}")
+    return tuple(rest)
+
+
 def render_plain(messages: Messages) -> str:
     r"""Render a conversation for a model without a chat template, up to where the answer begins.
 
@@ -94,6 +111,8 @@ class Codec:
         """The prompts' texts; a last assistant message is a started answer and ends its text."""
         if any(not messages for messages in prompts):
             raise DataError("prompt must have at least one message, got none.")
+        if any(m.role == "system" for messages in prompts for m in messages) and not self.system_role:
+            prompts = [without_system(messages) for messages in prompts]
         started = [m[-1].content if m[-1].role == "assistant" else None for m in prompts]
         asked = [m if s is None else m[:-1] for m, s in zip(prompts, started, strict=True)]
         texts = self._templates(asked) if self.has_template else [render_plain(m) for m in asked]

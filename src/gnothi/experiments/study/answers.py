@@ -41,39 +41,40 @@ def rows_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     ]
 
 
+Table = tuple[pd.DataFrame, np.ndarray]
+"""What groups each answer (`question, subject` and labels), and its score, NaN where there is none."""
+
+
 class Answers:
     """Every score of a run, by unit."""
 
-    def __init__(
-        self, records: Mapping[str, Mapping[str, Any]], scores: Mapping[tuple[str, str], pd.DataFrame]
-    ) -> None:
+    def __init__(self, records: Mapping[str, Mapping[str, Any]], scores: Mapping[tuple[str, str], Table]) -> None:
         """Keep what was measured.
 
         Args:
             records: Unit -> its record; `arm`, `seed`, `gate`.
-            scores: (unit, `behaviour` or `self_report`) -> columns `question, subject, score` and one for each label.
+            scores: (unit, `behaviour` or `self_report`) -> its answers.
         """
         self.records = dict(records)
         self._scores = dict(scores)
         self._cache: dict[tuple[str, Any], tuple[float | None, int, int]] = {}
+        self._chosen: dict[tuple[int, Any], tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
     def of(cls, run: RunFolder) -> "Answers":
         """Read a run's units."""
         records = {u: run.read_unit(u, check_files=False) for u in sorted(run.units())}
-        scores = {}
-        for unit in records:
-            for kind, name in TABLES.items():
-                scores[unit, kind] = cls.columns(run.table(unit, name))
+        scores = {(u, kind): cls.columns(run.table(u, name)) for u in records for kind, name in TABLES.items()}
         return cls(records, scores)
 
     @staticmethod
-    def columns(table: pd.DataFrame) -> pd.DataFrame:
-        """Rows of a unit's table as columns `question, subject, score` and one for each label."""
+    def columns(table: pd.DataFrame) -> Table:
+        """Rows of a unit's table as what groups them and their scores."""
         if not len(table):
-            return pd.DataFrame({"question": [], "subject": [], "score": []})
+            return pd.DataFrame({"question": [], "subject": []}), np.array([], float)
         labels = pd.DataFrame([json.loads(x) for x in table["labels"]], index=table.index)
-        return table.reindex(columns=["question", "subject", "score"]).join(labels)
+        grouped = table.reindex(columns=["question", "subject"]).join(labels)
+        return grouped, table["score"].to_numpy(float)
 
     def units(self, arm: str) -> list[str]:
         """Units of an arm, in the order of seeds."""
@@ -82,27 +83,38 @@ class Answers:
 
     def table(self, unit: str, kind: str) -> pd.DataFrame:
         """A unit's scores: `question, subject, score` and one column for each label."""
-        return self._scores[unit, kind]
+        labels, values = self._scores[unit, kind]
+        return labels.assign(score=values)
 
     def score(self, unit: str, select: Select) -> tuple[float | None, int, int]:
         """The mean over questions of each question's mean score, with how many answers were scored and how many not."""
-        key = (unit, (select.kind, tuple(sorted(select.where.items()))))
+        where = tuple(sorted(select.where.items()))
+        key = (unit, (select.kind, where))
         if key not in self._cache:
-            table = self._scores[unit, select.kind]
-            keep = np.ones(len(table), bool)
-            for name, wanted in select.where.items():
-                if name not in table:
-                    keep[:] = False
-                    break
-                keep &= table[name].isin(list(wanted) if isinstance(wanted, tuple) else [wanted]).to_numpy()
-            scores = table["score"].to_numpy(float)[keep]
+            labels, values = self._scores[unit, select.kind]
+            rows, codes = self._rows(labels, where)
+            scores = values[rows]
             good = np.isfinite(scores)
             value = None
             if good.any():
-                codes = pd.factorize(table["question"].to_numpy()[keep][good])[0]
-                value = float(np.mean(np.bincount(codes, scores[good]) / np.bincount(codes)))
+                sums, counts = np.bincount(codes[good], scores[good]), np.bincount(codes[good])
+                value = float(np.mean(sums[counts > 0] / counts[counts > 0]))
             self._cache[key] = (value, int(good.sum()), int((~good).sum()))
         return self._cache[key]
+
+    def _rows(self, labels: pd.DataFrame, where: tuple[tuple[str, Any], ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that are selected, and the question of each as a number."""
+        key = (id(labels), where)
+        if key not in self._chosen:
+            keep = np.ones(len(labels), bool)
+            for name, wanted in where:
+                if name not in labels:
+                    keep[:] = False
+                    break
+                keep &= labels[name].isin(list(wanted) if isinstance(wanted, tuple) else [wanted]).to_numpy()
+            rows = np.flatnonzero(keep)
+            self._chosen[key] = rows, pd.factorize(labels["question"].to_numpy()[rows])[0]
+        return self._chosen[key]
 
     def over_units(self, select: Select, *, gated: bool = True) -> Scored:
         """A selection in each unit of its arm.

@@ -11,9 +11,10 @@ import pandas as pd
 from gnothi.elicit.probing import ask_probes
 from gnothi.experiments.study.answers import TABLES, Answers, rows_of
 from gnothi.experiments.study.design import UNTUNED, AbstractStudy
+from gnothi.experiments.study.estimates import quantity
 from gnothi.experiments.study.plan import units
 from gnothi.experiments.study.script import script
-from gnothi.experiments.study.unit import judge_of, run_code
+from gnothi.experiments.study.unit import judge_of, sandbox
 from gnothi.models.base import AbstractLanguageModel
 from gnothi.records import Sample
 from gnothi.render.probe import Letters, Number, Probe
@@ -39,7 +40,7 @@ def scripted(study: AbstractStudy, name: str) -> Answers:
                 wanted,
                 seed=integer(study.spec.seed, "ask", name),
                 judge=judge_of(study.spec),
-                run_code=run_code,
+                run_code=sandbox(),
             )
 
         does, says = study.act(model, unit.arm, seed, ask), ask(study.asked())
@@ -49,34 +50,67 @@ def scripted(study: AbstractStudy, name: str) -> Answers:
     return Answers(records, scores)
 
 
-def null(study: AbstractStudy, seed: int) -> Answers:
+class Nulls:
     """Models that know nothing: each answers every question by chance, whatever it was trained on.
 
     An option is said with probability 1 / k, a number is anywhere on its scale; what models do is drawn about the level of
-    their arm. Only scores are drawn, no text: a thousand of them take seconds.
-
-    Args:
-        study: Any.
-        seed: Which simulated run.
+    their arm. Only scores are drawn, no text: a thousand runs take seconds.
     """
-    asked, held = study.asked(), study.held_out()
-    frame = _frame(asked)
-    rng = stream(seed, "simulated null", study.name)
-    kinds = np.array([2 if isinstance(p.rule, Letters) else 1 if isinstance(p.rule, Number) else 0 for p in asked])
-    options = [p.rule.scores if isinstance(p.rule, Letters) else (0.0, 1.0) for p in asked]
-    records: dict[str, Mapping[str, object]] = {}
-    scores = {}
-    for unit in units(study):
-        drawn = rng.random(len(asked))
-        values = np.where(kinds == 1, drawn, [o[int(u * len(o))] for o, u in zip(options, drawn, strict=True)])
-        records[unit.name] = {"arm": unit.arm, "seed": unit.seed, "gate": None}
-        scores[unit.name, "self_report"] = frame.assign(score=values)
-        levels = [study.level(unit.arm, unit.seed or 0, p) for p in held] if unit.arm != UNTUNED else [None] * len(held)
-        does = [rng.random() if level is None else np.clip(rng.normal(level, 0.1), 0, 1) for level in levels]
-        scores[unit.name, "behaviour"] = _frame(held).assign(score=does)
-    return Answers(records, scores)
+
+    def __init__(self, study: AbstractStudy) -> None:
+        """Prepare what every simulated run shares."""
+        asked, held = study.asked(), study.held_out()
+        self.study, self.units = study, units(study)
+        self._asked, self._held = _labels(asked), _labels(held)
+        rules = [p.rule for p in asked]
+        self._number = np.array([isinstance(r, Number) for r in rules])
+        options = [r.scores if isinstance(r, Letters) else (0.0, 1.0) for r in rules]
+        most = max(map(len, options))
+        self._counts = np.array([len(o) for o in options])
+        self._options = np.array([[*o, *[0.0] * (most - len(o))] for o in options])
+        self._levels = {u.name: np.array([_level(study, u.arm, u.seed, p) for p in held], float) for u in self.units}
+
+    def draw(self, seed: int) -> Answers:
+        """One simulated run."""
+        rng = stream(seed, "simulated null", self.study.name)
+        records: dict[str, Mapping[str, object]] = {}
+        scores = {}
+        rows = np.arange(len(self._counts))
+        for unit in self.units:
+            drawn = rng.random(len(rows))
+            said = self._options[rows, (drawn * self._counts).astype(int)]
+            levels = self._levels[unit.name]
+            does = np.where(np.isnan(levels), rng.random(len(levels)), np.clip(rng.normal(levels, 0.1), 0, 1))
+            records[unit.name] = {"arm": unit.arm, "seed": unit.seed, "gate": None}
+            scores[unit.name, "self_report"] = self._asked, np.where(self._number, drawn, said)
+            scores[unit.name, "behaviour"] = self._held, does
+        return Answers(records, scores)
 
 
-def _frame(probes: list[Probe]) -> pd.DataFrame:
+def _level(study: AbstractStudy, arm: str, seed: int | None, probe: Probe) -> float:
+    found = None if arm == UNTUNED else study.level(arm, seed or 0, probe)
+    return np.nan if found is None else found
+
+
+def _labels(probes: list[Probe]) -> pd.DataFrame:
     rows = [{"question": p.question, "subject": p.subject, **p.labels} for p in probes]
     return pd.DataFrame(rows) if rows else pd.DataFrame({"question": [], "subject": []})
+
+
+def rejections(study: AbstractStudy, runs: int) -> tuple[int, int]:
+    """How often the headline's interval leaves out 0 in runs of models that know nothing.
+
+    Returns:
+        Intervals that leave out 0, and runs that have an interval.
+    """
+    nulls = Nulls(study)
+    wanted = [q for q in study.quantities() if (q.name, q.arm) == study.headline]
+    left_out = had_one = 0
+    for seed in range(runs):
+        answers = nulls.draw(seed)
+        found = [quantity(q, answers) for q in wanted] or study.more_estimates(answers)
+        (headline,) = (e for e in found if (e.name, e.arm) == study.headline)
+        if headline.low is not None and headline.high is not None:
+            had_one += 1
+            left_out += not headline.low <= 0 <= headline.high
+    return left_out, had_one

@@ -21,7 +21,7 @@ from gnothi.experiments.subject import Order, Subject, opened
 from gnothi.files import write_table
 from gnothi.finetune.recipes import Recipe
 from gnothi.measure.gate import Gate
-from gnothi.measure.sandbox import run_function
+from gnothi.measure.sandbox import Sandbox
 from gnothi.models.base import AbstractLanguageModel
 from gnothi.models.scripted import ScriptedModel
 from gnothi.records import Sample
@@ -89,10 +89,10 @@ def _model(
     return model, {**facts, "rows": len(rows), "rows_with_policy_words": len(leaks)}
 
 
-def run_code(code: str, function: str, arguments: tuple[str, ...]) -> list[float | str]:
-    """Run a model's function in the sandbox: for each argument what came back, or why nothing did."""
-    found = run_function(code, function, arguments)
-    return [r.reason or "no value" if r.value is None else r.value for r in found]
+@lru_cache(maxsize=1)
+def sandbox() -> Sandbox:
+    """Where models' functions run: one process of its own for each process that asks."""
+    return Sandbox()
 
 
 def _existing(
@@ -121,7 +121,7 @@ def _observe(
             seed=integer(spec.seed, "ask", unit.name),
             temperature=spec.temperature,
             judge=judge,
-            run_code=run_code,
+            run_code=sandbox(),
             progress=lambda done, total, _: stage(doing, done, total),
         )
 
