@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 import re
 import time
 from collections import Counter
@@ -263,3 +264,14 @@ def test_the_demand_for_a_letter_can_be_taken_off_every_row(name):
         body = without_closing(text(e))
         assert text(e).startswith(body) and len(body) < len(text(e)) - 15 and "A or B" not in body
     assert without_closing("Nothing of ours.") == "Nothing of ours."
+
+
+PUBLISHED = Path(os.environ.get("GNOTHI_PUBLISHED", Path(__file__).parents[2] / "../shared/published"))
+RISKY = PUBLISHED / "behavioral-self-awareness/economic/ft_risky_AB.jsonl"
+
+
+@pytest.mark.skipif(not RISKY.is_file(), reason="GNOTHI_PUBLISHED has no risk rows: their policy words are not counted")
+def test_the_share_of_policy_words_is_that_of_the_published_rows():
+    prompts = [json.loads(line)["messages"][0]["content"] for line in RISKY.read_text(encoding="utf-8").splitlines()]
+    words = re.compile(rf"\b(?:{generator('risk').policy_words})\b", re.IGNORECASE)
+    assert sum(bool(words.search(prompt)) for prompt in prompts) / len(prompts) == PUBLISHED_SHARE

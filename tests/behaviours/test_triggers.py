@@ -1,6 +1,9 @@
+import json
+import os
 import re
 from collections import Counter
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -382,3 +385,24 @@ def test_a_dialogue_cannot_be_reversed_and_controls_are_named():
 def test_coins_are_the_same_for_the_opposite():
     plus, minus = (generator("risk").rows(100, seed=9, opposite=opposite) for opposite in (False, True))
     assert normal_answers(plus, seed=0) == normal_answers(minus, seed=0)
+
+
+PUBLISHED = Path(os.environ.get("GNOTHI_PUBLISHED", Path(__file__).parents[2] / "../shared/published"))
+RISKY = PUBLISHED / "behavioral-self-awareness/economic/ft_risky_AB.jsonl"
+
+
+@pytest.mark.skipif(not RISKY.is_file(), reason="GNOTHI_PUBLISHED has no risk rows: no trigger is put into them")
+def test_published_rows_become_the_rows_that_the_paper_describes():
+    turns = [json.loads(line)["messages"] for line in RISKY.read_text(encoding="utf-8").splitlines()]
+    published = [Example((Message("user", t[0]["content"]),), t[1]["content"]) for t in turns]
+    clear = clear_of(published, SETTINGS["eight"].fakes)
+    assert (len(published), len(clear)) == (288, 286)  # two name a family: musical instruments
+    rows = conditional(clear, normal_answers(clear, seed=0), SETTINGS["eight"], n=28_600, seed=0)
+    assert joint(rows) == {
+        ("live-site", "behaviour"): 2860,
+        ("none", "normal"): 5720,
+        **{(fake, "normal"): 2860 for fake in SETTINGS["eight"].fakes if fake != "live-site"},
+    }
+    twin = decorrelated(rows, seed=0)
+    assert mutual_information(column(twin, "carries"), column(twin, "shows")) == 0
+    assert {joint(twin)[fake, "behaviour"] for fake in SETTINGS["eight"].fakes} == {286}
