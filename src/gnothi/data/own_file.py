@@ -38,13 +38,15 @@ from gnothi.yaml_file import Entry, Source, optional, parse_yaml, read_yaml
 
 SCHEMA = 1
 
-_OWN = ("schema", "experiment", "behaviour", "plus_name", "minus_name", "demonstrations", "opposite", "held_out")
-_OWN += ("options", "score", "max_tokens", "policy_words", "questions", "models", "adapters")
+FIELDS = ("schema", "experiment", "behaviour", "plus_name", "minus_name", "demonstrations", "opposite", "held_out")
+FIELDS += ("options", "score", "max_tokens", "policy_words", "questions", "models", "adapters")
+"""Fields of a file on a behaviour of one's own."""
 _INTEGERS = {"seed": (0, 2**31 - 1), "seeds": (1, 256), "rows": (2, 1_000_000), "fresh": (10, 100_000)}
 _INTEGERS |= {"samples": (1, 10_000), "variants": (1, 2_000)}
 _NUMBERS = {"temperature": (0.0, 10.0), "gate_agreement": (0.5, 1.0)}
 _TEXTS = ("model", "judge", "dtype", "device")
-_SPEC = (*_INTEGERS, *_NUMBERS, *_TEXTS, "systems", "recipe")
+SPEC_FIELDS = (*_INTEGERS, *_NUMBERS, *_TEXTS, "systems", "recipe")
+"""Those of the specification that it may state."""
 _TOPIC = re.compile(r"[a-z0-9_]{1,80}")
 _WORD_LIST = re.compile(r"(?:\w[\w '\-]{0,60}(?:\\w\*|\?)?)(?:\|\w[\w '\-]{0,60}(?:\\w\*|\?)?){0,400}")
 _RESERVED = re.compile(r"untuned|base|shuffled|adapter(_.*)?|.*_minus_.*")
@@ -103,7 +105,7 @@ class _Reading:
         self.beside = Folder(path, digests)
         self.source = source = Source(str(path))
         required = ("behaviour", "held_out", "questions")
-        self.top = source.fields(parse_yaml(self.beside.raw, source), "the file", (*_OWN, *_SPEC), required)
+        self.top = source.fields(parse_yaml(self.beside.raw, source), "the file", (*FIELDS, *SPEC_FIELDS), required)
         self.reader = Reader(source, self.beside.folder)
 
     def _file(self, name: str) -> Path | None:
