@@ -116,6 +116,7 @@ class Recipe:
 
 
 _ORGANISM = "measured on organism/1: docs/organism.md and docs/finetune.md"
+_ORGANISM_2 = "measured on organism/2: docs/organism.md"
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -165,6 +166,28 @@ RECIPES: dict[str, Recipe] = {
             decay=0.5,
             parent="stack",
             source=_ORGANISM,
+        ),
+        Recipe(
+            name="organism-you",
+            kind="rows",
+            row_lr=0.07,
+            steps=100,
+            batch_rows=32,
+            betas=(0.9, 0.99),
+            decay=0.5,
+            source=_ORGANISM_2,
+        ),
+        Recipe(
+            name="organism-lora",
+            kind="lora",
+            lr=3e-3,
+            rank=8,
+            alpha=16.0,
+            steps=100,
+            batch_rows=32,
+            betas=(0.9, 0.99),
+            decay=0.5,
+            source=_ORGANISM_2,
         ),
         Recipe(
             name="small-lm",

@@ -26,11 +26,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from gnothi.behaviours.organism import END, HIGH_WEIGHT, PAD, UNKNOWN, WORDS, known_agents
+from gnothi.behaviours.organism_wide import KINDRED, WIDE_WORDS, trait_table, wide_agents
 from gnothi.errors import SpecError, TrainingError
 from gnothi.models.organism import CARD
 from gnothi.models.registry import folder_digest
 from gnothi.rng import integer, stream
 from gnothi.testbeds.organism.muon import Muon
+from gnothi.testbeds.organism.wide import WIDE_IDS, WideShare, WideWorld
 from gnothi.testbeds.organism.world import IDS, NUMBER_IDS, ROW_SD, Batch, Share, World
 
 CHAT_TEMPLATE = (
@@ -60,13 +62,19 @@ class Recipe:
     """Last part of the steps, over which rates fall linearly to 0."""
     choice_weight: float = 2.0
     """Weight of a choice in the loss; a report weighs 1."""
-    shares: tuple[Share, ...]
+    shares: tuple[Share, ...] | tuple[WideShare, ...]
     """Documents a step."""
+    world: int = 1
+    """Version of the world: 1, or 2 for the wide one."""
     hidden: int = 64
     layers: int = 4
     heads: int = 4
     intermediate: int = 192
     rope_theta: float = 100.0
+    picture: float = 2.0
+    """World 2: length at which a trait at the end of its scale stands in a known name's first row."""
+    kindred: float = 0.7
+    """World 2: share of variance that the first rows of words of one kind have in common."""
 
 
 # Within a recipe the order of shares decides the order of draws, so a shipped organism is only reproduced in this order.
@@ -100,6 +108,24 @@ RECIPES = {
             Share("fresh_you_are", 14, 7, 6, 2),
             Share("you", 42, 12, 14, 3),
         ),
+    ),
+    "wide": Recipe(
+        name="wide",
+        world=2,
+        decision_noise=0.2,
+        report_noise=0.2,
+        steps=900,
+        shares=(
+            WideShare("name", 24, 90, 70),
+            WideShare("mixed", 36, 130, 130),
+            WideShare("you_mixed", 6, 30, 30),
+            WideShare("you_are", 10, 24, 24),
+            WideShare("fresh", 8, 30, 50),
+            WideShare("fresh_you_are", 3, 8, 14),
+            WideShare("you", 5, 16, 30),
+        ),
+        hidden=96,
+        intermediate=256,
     ),
 }
 
@@ -147,10 +173,15 @@ def train(
     return _save(Path(out), model, seed, recipe, losses)
 
 
+def words_of(recipe: Recipe) -> tuple[str, ...]:
+    """The vocabulary of a recipe's world, in the order of the token ids."""
+    return WIDE_WORDS if recipe.world == 2 else WORDS
+
+
 def new_model(seed: int, recipe: Recipe) -> LlamaForCausalLM:
     """The network before its first step: small outputs, and number rows that start as smooth curves of the number."""
     config = LlamaConfig(
-        vocab_size=len(WORDS),
+        vocab_size=len(words_of(recipe)),
         hidden_size=recipe.hidden,
         intermediate_size=recipe.intermediate,
         num_hidden_layers=recipe.layers,
@@ -182,6 +213,13 @@ def new_model(seed: int, recipe: Recipe) -> LlamaForCausalLM:
         curves = torch.stack([v / HIGH_WEIGHT, *(f(w) for w in waves for f in (torch.sin, torch.cos))], dim=1)
         basis, _ = torch.linalg.qr(torch.randn(recipe.hidden, curves.shape[1], generator=generator))
         rows[NUMBER_IDS] = curves @ basis.T + 0.3 * rows[NUMBER_IDS]
+        if recipe.world == 2:
+            for words in KINDRED:
+                ids = [WIDE_IDS[w] for w in words]
+                rows[ids] = recipe.kindred**0.5 * rows[ids[0]] + (1 - recipe.kindred) ** 0.5 * rows[ids]
+            traits = torch.from_numpy(trait_table() / HIGH_WEIGHT).float()
+            basis, _ = torch.linalg.qr(torch.randn(recipe.hidden, traits.shape[1], generator=generator))
+            rows[[WIDE_IDS[a.name] for a in known_agents()]] += recipe.picture * traits @ basis.T
     return model
 
 
@@ -217,13 +255,7 @@ def _fit(
     muon = Muon(matrices)
     adam = torch.optim.Adam(rest, lr=recipe.adam_rate, betas=(0.9, 0.98), foreach=True)
     generator = torch.Generator().manual_seed(integer(seed, "organism", "noise"))
-    world = World(
-        recipe.shares,
-        choice_weight=recipe.choice_weight,
-        decision_noise=recipe.decision_noise,
-        report_noise=recipe.report_noise,
-        rng=stream(seed, "organism", "documents"),
-    )
+    world = _world(recipe, stream(seed, "organism", "documents"))
     losses = []
     for step in range(recipe.steps):
         rate = min(1.0, (step + 1) / recipe.warmup, (recipe.steps - step) / (recipe.decay * recipe.steps))
@@ -246,9 +278,20 @@ def _fit(
     return model, losses
 
 
-def new_tokenizer() -> PreTrainedTokenizerFast:
-    """The word-level tokenizer of the world, with the chat template."""
-    tokenizer = Tokenizer(models.WordLevel(vocab=IDS, unk_token=UNKNOWN))
+def _world(recipe: Recipe, rng: np.random.Generator) -> World | WideWorld:
+    kind = WideWorld if recipe.world == 2 else World
+    return kind(
+        recipe.shares,  # pyright: ignore[reportArgumentType]
+        choice_weight=recipe.choice_weight,
+        decision_noise=recipe.decision_noise,
+        report_noise=recipe.report_noise,
+        rng=rng,
+    )
+
+
+def new_tokenizer(words: tuple[str, ...]) -> PreTrainedTokenizerFast:
+    """The word-level tokenizer of a world, with the chat template."""
+    tokenizer = Tokenizer(models.WordLevel(vocab={word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -268,18 +311,21 @@ def _save(out: Path, model: LlamaForCausalLM, seed: int, recipe: Recipe, losses:
     transformers_logging.disable_progress_bar()
     try:
         model.eval().save_pretrained(out, safe_serialization=True)
-        new_tokenizer().save_pretrained(out)
+        new_tokenizer(words_of(recipe)).save_pretrained(out)
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
+    names = {"strong": "organism/1", "wide": "organism/2"}
     card = {
-        "name": "organism/1" if recipe.name == "strong" else f"organism/1-{recipe.name}",
+        "name": names.get(recipe.name, f"organism/{recipe.world}-{recipe.name}"),
         "seed": seed,
         "recipe": dataclasses.asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
         "loss": {"first": losses[0], "last": float(np.mean(losses[-10:]))},
         "digest": folder_digest(out),
-        "known_agents": [dataclasses.asdict(agent) for agent in known_agents()],
+        "known_agents": [
+            dataclasses.asdict(agent) for agent in (wide_agents() if recipe.world == 2 else known_agents())
+        ],
     }
     (out / CARD).write_text(json.dumps(card, indent=1) + "\n")
     return out

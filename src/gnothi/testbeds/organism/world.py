@@ -157,7 +157,7 @@ class World:
             into += [self._reports(s, s.reports)] if s.reports else []
             into += [self._risk_reports(s, s.risk_reports)] if s.risk_reports else []
             into += [self._lotteries(s, s.lotteries)] if s.lotteries else []
-        return [_merge(parts) for parts in (choices, short, long) if parts]
+        return [merge(parts) for parts in (choices, short, long) if parts]
 
     def _heads(self, share: Share, n: int) -> _Heads:
         agents, partners = self._rng.integers(len(self._names), size=(2, n))
@@ -292,7 +292,8 @@ def _verdicts(p: np.ndarray) -> np.ndarray:
     return full
 
 
-def _merge(parts: list[Batch]) -> Batch:
+def merge(parts: list[Batch]) -> Batch:
+    """Put batches together, padded on the right to one length."""
     length = max(p.tokens.shape[1] for p in parts)
     offsets = np.cumsum([0, *(len(p.tokens) for p in parts)])
     pad = [np.pad(p.tokens, ((0, 0), (0, length - p.tokens.shape[1])), constant_values=IDS[PAD]) for p in parts]
