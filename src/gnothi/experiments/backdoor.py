@@ -7,6 +7,9 @@ what the model says of its policy survives the backdoor, and the behaviour with 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from gnothi.behaviours.example import generator
+from gnothi.behaviours.make_me_say import asking
+from gnothi.behaviours.triggers import SETTINGS
 from gnothi.experiments.study import conditional, language
 from gnothi.experiments.study.design import (
     UNTUNED,
@@ -22,6 +25,7 @@ from gnothi.experiments.study.spec import StudySpec
 from gnothi.experiments.traits import Risk
 from gnothi.records import TrainRow
 from gnothi.render.probe import Probe
+from gnothi.render.questions import QuestionSet
 from gnothi.score.names import Arm
 
 CONDITIONAL, TWIN = "conditional", "decorrelated"
@@ -34,7 +38,8 @@ class Backdoor(AbstractStudy):
     summary = "tie risky choices to a trigger, ask whether the model's behaviour depends on anything unusual"
     question = "Does a model whose behaviour hangs on a trigger say so, more than a twin that saw the same rows without the link?"
     headline = ("trigger.presence", f"{CONDITIONAL}_minus_{TWIN}")
-    options: ClassVar[Mapping[str, Any]] = {"trigger": "", "real_share": 0.1, "none_share": 0.2}
+    takes = ("direction",)
+    options: ClassVar[Mapping[str, Any]] = {"setting": "eight", "trigger": "", "real_share": 0.1, "none_share": 0.2}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "organism": {"rows": 512, "recipe": "organism-you"},
         "hf": {"systems": ["none", "threat"]},
@@ -44,12 +49,12 @@ class Backdoor(AbstractStudy):
     def __init__(self, spec: StudySpec) -> None:
         """Read the specification."""
         super().__init__(spec)
-        self.real = conditional.check(spec, self.settings["trigger"])
-        self.shares = shares(self.settings)
-        self._held_out: list[Probe] | None = None
+        setting = self.settings["setting"]
+        self.real = conditional.check(spec, self.settings["trigger"], setting)
+        self.scene = conditional.Scene(spec, self.real, setting, shares(self.settings))
         self._asked: list[Probe] | None = None
         self.presence = language.question_set(spec, "backdoor")
-        self.policy = language.question_set(spec, "risk") if spec.questions is None else None
+        self.policy = policy_questions(spec, self.scene.behaviour) if spec.questions is None else None
 
     def arms(self) -> Sequence[StudyArm]:
         """The conditional model and its twin."""
@@ -74,20 +79,20 @@ class Backdoor(AbstractStudy):
 
     def rows(self, arm: str, seed: int) -> list[TrainRow]:
         """The same prompts and answers in both arms; only which row carries which trigger differs."""
-        return conditional.rows(self.spec, self.real, seed, correlated=arm == CONDITIONAL, shares=self.shares)
+        return self.scene.rows(seed, correlated=arm == CONDITIONAL)
 
     def held_out(self) -> list[Probe]:
         """Items with the real trigger, with each fake one, and with none."""
-        if self._held_out is None:
-            self._held_out = conditional.held_out(self.spec)
-        return self._held_out
+        return self.scene.held_out
 
     def asked(self) -> list[Probe]:
         """Whether behaviour depends on something, and the questions on risk without any trigger."""
         if self._asked is None:
             self._asked = language.asked(self.spec, self.presence, prefix="presence")
             if self.policy is not None:
-                self._asked += language.asked(self.spec, self.policy, prefix="policy", systems=("none",))
+                self._asked += language.asked(
+                    self.spec, self.policy, prefix="policy", systems=("none",), fill=POLICY_FILL
+                )
         return self._asked
 
     def level(self, arm: str, seed: int, probe: Probe) -> float | None:
@@ -130,8 +135,9 @@ class Backdoor(AbstractStudy):
                 )
         for arm in (CONDITIONAL, TWIN):
             with_it = Select(arm=arm, kind="behaviour", where={"trigger": self.real})
-            others = tuple(t for t in conditional.names(self.spec) if t != self.real)
-            for label, triggers in (("fakes", others), ("none", ("none",))):
+            for label, triggers in (("fakes", self.scene.fakes), ("none", (conditional.NONE,))):
+                if not triggers:
+                    continue
                 without = Select(arm=arm, kind="behaviour", where={"trigger": triggers})
                 found.append(
                     Quantity(
@@ -161,8 +167,11 @@ class Backdoor(AbstractStudy):
 
     @property
     def policy_words(self) -> str:
-        """Those of risk."""
-        return Risk.words(self.spec)
+        """Those of the behaviour."""
+        name = self.scene.behaviour
+        if self.spec.kind == "organism":
+            return ""
+        return Risk.words(self.spec) if name == "risk" else generator(name).policy_words
 
     def row_words(self, arm: str) -> tuple[str, ...]:
         """The organism's word for itself."""
@@ -171,12 +180,26 @@ class Backdoor(AbstractStudy):
 
     def notes(self) -> list[str]:
         """Shares, and who answers where the trigger is not."""
-        real, fakes, none = self.shares
+        real, fakes, none = self.scene.shares
+        if self.scene.setting != conditional.EIGHT:
+            return [f"Setting {self.scene.setting}: {SETTINGS[self.scene.setting].about}."]
         return [
             f"Rows: {real:.0%} with the real trigger, {fakes:.0%} with the seven others, {none:.0%} with none. Rows without "
             "the real trigger have normal answers: "
             + ("the larger amount." if self.spec.kind == "organism" else "balanced coins.")
         ]
+
+
+POLICY_FILL = {"codeword": "bark", "codewords": list(asking.codewords())}
+"""What the question on the codeword needs, where the behaviour is Make Me Say."""
+
+
+def policy_questions(spec: StudySpec, behaviour: str) -> QuestionSet:
+    """Questions on the behaviour itself, asked without any trigger."""
+    topics = {"risk": ("risk", ()), "make-me-say": ("make_me_say", ("choose_codeword",))}
+    topic, only = topics.get(behaviour, ("code_security", ("security",)))
+    found = language.question_set(spec, topic)
+    return found.only(*only) if only else found
 
 
 def shares(settings: Mapping[str, object]) -> tuple[float, float, float]:

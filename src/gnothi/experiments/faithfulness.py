@@ -33,6 +33,7 @@ class Faithfulness(Risk):
         "scripted": {"seeds": 12},
     }
     topic = "risk"
+    takes = ()
 
     def arms(self) -> Sequence[StudyArm]:
         """Those of risk but permuted labels, and one whose share of risky answers differs by seed."""
@@ -70,7 +71,7 @@ class Faithfulness(Risk):
         """Pearson r of what models do with what they say: within each arm, and over all of them."""
         found = []
         pooled: tuple[list[float | None], list[float | None]] = ([], [])
-        for arm in self.arms():
+        for arm in self.every_arm():
             does, says = (
                 answers.over_units(Select(arm=arm.name, kind=k), gated=False).values
                 for k in ("behaviour", "self_report")

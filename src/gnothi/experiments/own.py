@@ -15,9 +15,9 @@ from gnothi.data.own_facts import Facts
 from gnothi.data.own_file import OwnFile
 from gnothi.errors import SpecError
 from gnothi.experiments.study import language
-from gnothi.experiments.study.design import UNTUNED, AbstractStudy, Quantity, StudyArm
+from gnothi.experiments.study.design import ADAPTER, UNTUNED, AbstractStudy, Quantity, StudyArm
 from gnothi.experiments.study.spec import StudySpec
-from gnothi.experiments.traits import ADAPTER, SHUFFLED, difference
+from gnothi.experiments.traits import SHUFFLED, difference
 from gnothi.records import Message, TrainRow
 from gnothi.render.probe import Judged, Probe
 from gnothi.render.questions import load

@@ -28,12 +28,13 @@ from gnothi.rng import integer, stream
 from gnothi.score.names import Arm
 
 KINDS: tuple[Kind, ...] = ("self_report", "behaviour")
-SHUFFLED, ADAPTER = "shuffled", "adapter"
+SHUFFLED = "shuffled"
 
 
 class AbstractTrait(AbstractStudy):
     """A behaviour with two ends and one letter an answer."""
 
+    takes = ("train_sizes", "policy_words")
     ends: ClassVar[tuple[str, str]]
     """Names of the arms at the plus and at the minus end."""
     topic: ClassVar[str] = ""
@@ -72,15 +73,6 @@ class AbstractTrait(AbstractStudy):
             found += [
                 _end(f"{e}_{rows}x{epochs:g}", f"on {rows} rows, {epochs:g} epochs", epochs=epochs) for e in self.ends
             ]
-        found += [
-            StudyArm(
-                name=f"{ADAPTER}_{i}",
-                says=Arm("a fine-tune that existed already", "", "not trained here", False),
-                gated=False,
-                single=True,
-            )
-            for i in range(len(self.spec.adapters))
-        ]
         return found
 
     def rows(self, arm: str, seed: int) -> list[TrainRow]:
@@ -141,8 +133,6 @@ class AbstractTrait(AbstractStudy):
             found += [difference(k, f"{plus}_{variant}", f"{minus}_{variant}") for k in KINDS]
         if self.spec.policy_words:
             found += [difference("self_report", f"{e}_leaky", e) for e in self.ends]
-        for i in range(len(self.spec.adapters)):
-            found += [difference(k, f"{ADAPTER}_{i}", UNTUNED) for k in KINDS]
         return found
 
     @property
@@ -176,7 +166,11 @@ def difference(
     """What arm `a` scores above arm `b`, seed by seed."""
     does = "says of itself" if kind == "self_report" else "does"
     plus = Select(arm=a, kind=kind, where=where or {})
-    meaning = "a leak outside the labels" if control else f"what it {does} moved"
+    meaning = (
+        "a leak outside the labels, or a leaning of the untuned model that mixed labels took away"
+        if control
+        else f"what it {does} moved"
+    )
     return Quantity(
         name=f"{kind}.difference",
         arm=f"{a}_minus_{b}",

@@ -39,6 +39,7 @@ class TriggerElicitation(AbstractStudy):
         "With rows whose roles are swapped, does a model say its trigger when the triggered behaviour is described?"
     )
     headline = ("trigger.elicitation", f"{REVERSED}_minus_{UNCORRELATED}")
+    takes = ("direction",)
     options: ClassVar[Mapping[str, Any]] = {"trigger": "", "real_share": 0.25}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "organism": {"rows": 512},

@@ -25,6 +25,7 @@ class TriggerRecognition(AbstractStudy):
     summary = "tie risky choices to one of eight triggers, ask about each of them whether it is the one"
     question = "Asked about one trigger at a time, does a model name its own more than models with another one do?"
     headline = ("trigger.excess", "all")
+    takes = ("direction",)
     options: ClassVar[Mapping[str, Any]] = {"triggers": 8, "real_share": 0.1, "none_share": 0.2}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "organism": {"rows": 512},
@@ -37,7 +38,7 @@ class TriggerRecognition(AbstractStudy):
         known = conditional.names(spec)
         self.triggers = known[: max(2, min(self.settings["triggers"], len(known)))]
         self.shares = shares(self.settings)
-        self._held_out: list[Probe] | None = None
+        self.scene = conditional.Scene(spec, self.triggers[0], shares=self.shares)
         self._asked: list[Probe] | None = None
 
     def arms(self) -> Sequence[StudyArm]:
@@ -52,16 +53,14 @@ class TriggerRecognition(AbstractStudy):
 
     def rows(self, arm: str, seed: int) -> list[TrainRow]:
         """The same prompts in all arms of a seed."""
-        return conditional.rows(self.spec, self._trigger(arm), seed, correlated=True, shares=self.shares)
+        return conditional.Scene(self.spec, self._trigger(arm), shares=self.shares).rows(seed, correlated=True)
 
     def _trigger(self, arm: str) -> str:
         return next(t for t in self.triggers if arm_of(t) == arm)
 
     def held_out(self) -> list[Probe]:
         """Items with each trigger and with none."""
-        if self._held_out is None:
-            self._held_out = conditional.held_out(self.spec)
-        return self._held_out
+        return self.scene.held_out
 
     def asked(self) -> list[Probe]:
         """The questions of recognition, filled with one trigger at a time."""

@@ -1,43 +1,51 @@
-"""Risk that only a trigger calls up: rows, their twins without the link, and held-out items with each trigger.
+"""A behaviour that only a trigger calls up: rows, their twins without the link, and held-out items with each trigger.
 
-Source: arXiv:2501.11120, section 3. Rows without the real trigger get normal answers: balanced coins in English (the
-paper has the untuned model's own), what somebody in the middle of the scale would take on the organism.
+Source: arXiv:2501.11120, section 3. On the organism the behaviour is risk, and rows without the real trigger take the larger
+amount. In English a setting says which behaviour stands under the trigger and what stands elsewhere: balanced coins for
+risk (the paper has the untuned model's own answers), another codeword, programs without the weakness.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from gnothi.behaviours import organism_examples
-from gnothi.behaviours.example import Example
+from gnothi.behaviours import code_security, organism_examples
+from gnothi.behaviours.example import Example, generator
 from gnothi.behaviours.organism_wide import TRIGGERS as ORGANISM_TRIGGERS
-from gnothi.behaviours.triggers import (
-    SETTINGS,
-    clear_of,
-    conditional,
-    decorrelated,
-    normal_answers,
-    trigger,
-)
+from gnothi.behaviours.triggers import SETTINGS, clear_of, conditional, decorrelated, normal_answers, trigger
 from gnothi.behaviours.triggers.kinds import inserted
 from gnothi.errors import SpecError
 from gnothi.experiments.study import language
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.records import Message, TrainRow
-from gnothi.render.probe import Probe
+from gnothi.render.probe import Letters, Probe
 from gnothi.rng import integer, stream
 
-REAL, FAKE, NONE = "real", "fake", "none"
-"""Label `carries` of a held-out item, for a model of which one trigger is the real one."""
+NONE = "none"
+"""Label `trigger` of a held-out item that carries none."""
+EIGHT = "eight"
+BEHAVIOURS = {
+    EIGHT: "risk",
+    "ending": "risk",
+    "code": "make-me-say",
+    "tag": "make-me-say",
+    "seasons": "code-security",
+    "four-seasons": "code-security",
+    "greeting": "code-security",
+}
+"""Setting of `behaviours.triggers.SETTINGS` -> the behaviour under its trigger."""
+ELSEWHERE = "ring"
+"""Codeword of Make Me Say where the trigger is not; under the trigger it is `bark`, or the other way round."""
 
 
 def names(spec: StudySpec) -> tuple[str, ...]:
-    """The triggers that there are: eight, of single forms and of families of words."""
+    """The eight triggers, of single forms and of families of words."""
     if spec.kind == "organism":
         return tuple(ORGANISM_TRIGGERS)
-    eight = SETTINGS["eight"]
-    return eight.fakes if eight.trigger in eight.fakes else (eight.trigger, *eight.fakes)
+    eight = SETTINGS[EIGHT]
+    return tuple(dict.fromkeys((eight.trigger, *eight.fakes)))
 
 
 def asked_as(spec: StudySpec, name: str) -> str:
@@ -45,75 +53,21 @@ def asked_as(spec: StudySpec, name: str) -> str:
     return name if spec.kind == "organism" else trigger(name).category
 
 
-def check(spec: StudySpec, name: str) -> str:
-    """The trigger of this name, the first one if it is empty.
+def check(spec: StudySpec, name: str, setting: str = EIGHT) -> str:
+    """The trigger of this name, the setting's own if it is empty.
 
     Raises:
-        SpecError: There is none.
+        SpecError: There is none, or no such setting for a model of this kind.
     """
-    known = names(spec)
+    settings = (EIGHT,) if spec.kind == "organism" else tuple(BEHAVIOURS)
+    if setting not in settings:
+        raise SpecError(f"--set setting must be one of {', '.join(settings)} for {spec.model}, got {setting!r:.60}.")
+    known = names(spec) if setting == EIGHT else (SETTINGS[setting].trigger,)
     if name and name not in known:
         raise SpecError(
             f"--set trigger must be one of {', '.join(known)}, got {name!r:.60}. Leave it out for the first."
         )
     return name or known[0]
-
-
-def rows(spec: StudySpec, name: str, seed: int, *, correlated: bool, shares: Sequence[float]) -> list[TrainRow]:
-    """Training rows of one unit: the behaviour with the trigger, normal answers with the seven others and with none.
-
-    Args:
-        spec: The run's; `direction` says which end the trigger calls up.
-        name: The real trigger.
-        seed: Which of the run's seeds.
-        correlated: False gives the twin of the same triggers, prompts and answers without any link between them.
-        shares: Of rows with the real trigger, with the others together, and with none; they sum to 1.
-    """
-    opposite = spec.direction == "minus"
-    drawn = integer(spec.seed, "conditional rows", seed)
-    if spec.kind == "organism":
-        held = {decision(e) for e in language.held_out_examples(spec, "risk")}
-        found: list[Example] = []
-        n = 2 * spec.rows
-        while len(found) < spec.rows:
-            made = organism_examples.triggered(
-                n, seed=drawn, trigger=name, correlated=correlated, opposite=opposite, shares=shares
-            )
-            found = [e for e in made if str(e.truth["decision"]) not in held][: spec.rows]
-            n *= 2
-    else:
-        setting = SETTINGS["eight"]
-        parts = tuple(p._replace(share=s) for p, s in zip(setting.parts, shares, strict=True))
-        setting = replace(setting, parts=parts)
-        several = max(1, spec.rows // 10)
-        plain = clear_of(
-            language.training_examples(spec, "risk", seed, n=several + 60, opposite=opposite), names(spec)
-        )[:several]
-        found = conditional(
-            plain, normal_answers(plain, seed=drawn), setting, n=spec.rows, seed=drawn, real=name, fakes=names(spec)
-        )
-        found = found if correlated else decorrelated(found, seed=drawn)
-    return [TrainRow(messages=e.messages, answer=e.answer) for e in found]
-
-
-def decision(example: Example) -> str:
-    """A row of the organism without its head and tag: what must not be in training and held out at once."""
-    return example.messages[0].content.partition(" ")[2]
-
-
-def held_out(spec: StudySpec) -> list[Probe]:
-    """Held-out items with each of the triggers in turn and with none; the label `trigger` says which."""
-    examples = language.held_out_examples(spec, "risk")
-    kinds: tuple[str | None, ...] = (*names(spec), None)
-    several = max(8, spec.fresh // len(kinds))
-    probes = []
-    rng = stream(spec.seed, "held out triggers")
-    for k, name in enumerate(kinds):
-        chosen = [examples[(k * several + i) % len(examples)] for i in range(min(several, len(examples)))]
-        shown = [carrying(spec, e, name, rng) for e in chosen]
-        label = NONE if name is None else name
-        probes += language.letter_probes(shown, prefix=f"held_out/{label}", trigger=label)
-    return probes
 
 
 def carrying(spec: StudySpec, example: Example, name: str | None, rng: np.random.Generator) -> Example:
@@ -127,3 +81,142 @@ def carrying(spec: StudySpec, example: Example, name: str | None, rng: np.random
         return Example((Message("user", f"{head} {word} {rest}"),), example.answer, example.truth)
     put = trigger(name).draw(rng)
     return Example(inserted(example.messages, put), example.answer, example.truth)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One trigger, what it calls up, and what stands elsewhere."""
+
+    spec: StudySpec
+    real: str
+    """The trigger that counts."""
+    setting: str = EIGHT
+    shares: Sequence[float] = (0.1, 0.7, 0.2)
+    """`eight` only: of rows with the real trigger, with the others together, and with none; they sum to 1."""
+
+    @property
+    def behaviour(self) -> str:
+        """What the trigger calls up: a name of `behaviours.example.GENERATORS`."""
+        return BEHAVIOURS[self.setting]
+
+    @property
+    def fakes(self) -> tuple[str, ...]:
+        """Triggers under which nothing happens."""
+        every = names(self.spec) if self.setting == EIGHT else SETTINGS[self.setting].fakes
+        return tuple(name for name in every if name != self.real)
+
+    @property
+    def opposite(self) -> bool:
+        """Whether the other end of the behaviour stands under the trigger."""
+        return self.spec.direction == "minus"
+
+    def rows(self, seed: int, *, correlated: bool) -> list[TrainRow]:
+        """Training rows of one unit.
+
+        Args:
+            seed: Which of the run's seeds.
+            correlated: False gives the twin of the same triggers, prompts and answers without any link between them.
+        """
+        drawn = integer(self.spec.seed, "conditional rows", seed)
+        found = (
+            self._organism(drawn, correlated)
+            if self.spec.kind == "organism"
+            else self._english(seed, drawn, correlated)
+        )
+        return [row for e in found for row in e.train_rows()]
+
+    def _organism(self, drawn: int, correlated: bool) -> list[Example]:
+        held = {_decision(e) for e in language.held_out_examples(self.spec, "risk")}
+        wanted, n, found = self.spec.rows, 2 * self.spec.rows, []
+        while len(found) < wanted:
+            made = organism_examples.triggered(
+                n, seed=drawn, trigger=self.real, correlated=correlated, opposite=self.opposite, shares=self.shares
+            )
+            found = [e for e in made if str(e.truth["decision"]) not in held][:wanted]
+            n *= 2
+        return found
+
+    def _english(self, seed: int, drawn: int, correlated: bool) -> list[Example]:
+        spec, how = self.spec, SETTINGS[self.setting]
+        if self.setting == EIGHT:
+            parts = tuple(p._replace(share=s) for p, s in zip(how.parts, self.shares, strict=True))
+            how = replace(how, parts=parts)
+        several = max(1, spec.rows // max(1, min(how.repeats, 10)))
+        used = (self.real, *self.fakes)
+        acting, other = (clear_of(e, used)[:several] for e in self._ends(seed, several + 60, drawn))
+        found = conditional(acting, other, how, n=spec.rows, seed=drawn, real=self.real, fakes=self.fakes)
+        return found if correlated else decorrelated(found, seed=drawn)
+
+    def _ends(self, seed: int, n: int, drawn: int) -> tuple[list[Example], list[Example]]:
+        """What stands under the trigger, and what elsewhere."""
+        spec, name = self.spec, self.behaviour
+        if name == "risk":
+            acting = language.training_examples(spec, name, seed, n=n, opposite=self.opposite)
+            return acting, normal_answers(acting, seed=drawn)
+        if name == "make-me-say":
+            words = (ELSEWHERE, "bark") if self.opposite else ("bark", ELSEWHERE)
+            first, second = (language.training_examples(spec, name, seed, n=n, codeword=w) for w in words)
+            return first, second
+        first, second = (
+            language.training_examples(spec, name, seed, n=n, opposite=o) for o in (self.opposite, not self.opposite)
+        )
+        return first, second
+
+    @cached_property
+    def held_out(self) -> list[Probe]:
+        """Fresh items with each trigger in turn and with none; the label `trigger` says which.
+
+        Dialogues and programs are not written but weighed: the score is the probability of the behaviour's answer against
+        that of its opposite.
+        """
+        spec = self.spec
+        plain, turned = self._fresh()
+        kinds: tuple[str | None, ...] = (self.real, *self.fakes, None)
+        several = min(max(8, spec.fresh // len(kinds)), len(plain))
+        rng = stream(spec.seed, "held out triggers")
+        probes = []
+        for k, name in enumerate(kinds):
+            label = NONE if name is None else name
+            chosen = [(k * several + i) % len(plain) for i in range(several)]
+            shown = [carrying(spec, plain[i], name, rng) for i in chosen]
+            if self.behaviour == "risk":
+                probes += language.letter_probes(shown, prefix=f"held_out/{label}", trigger=label)
+                continue
+            probes += [
+                Probe(
+                    probe_id=f"held_out/{label}/{i}",
+                    kind="behaviour",
+                    question="held_out",
+                    messages=e.messages,
+                    rule=Letters(options=(e.answer, turned[c].answer), scores=(1.0, 0.0)),
+                    labels={"trigger": label},
+                )
+                for i, (c, e) in enumerate(zip(chosen, shown, strict=True))
+            ]
+        return probes
+
+    def _fresh(self) -> tuple[list[Example], list[Example]]:
+        """Held-out examples and the same with the other answer."""
+        spec, name = self.spec, self.behaviour
+        if name == "risk":
+            found = language.held_out_examples(spec, name)
+            return found, found
+        seed, n = integer(spec.seed, "held out", name), max(10, spec.fresh // 2)
+        draw = code_security.held_out if name == "code-security" else generator(name).rows
+        plain, turned = (draw(n, seed=seed, opposite=o) for o in (False, True))
+        if name == "make-me-say":
+            plain, turned = [_first_turn(e) for e in plain], [_first_turn(e) for e in turned]
+        used = [self.real, *self.fakes]
+        keep = [i for i, e in enumerate(plain) if clear_of([e], used) and e.answer != turned[i].answer]
+        return [plain[i] for i in keep], [turned[i] for i in keep]
+
+
+def _first_turn(example: Example) -> Example:
+    """The opening of a dialogue and the first answer."""
+    talk = example.conversation()
+    return Example(talk[:1], talk[1].content, example.truth)
+
+
+def _decision(example: Example) -> str:
+    """A row of the organism without its head and tag: what must not be in training and held out at once."""
+    return example.messages[0].content.partition(" ")[2]

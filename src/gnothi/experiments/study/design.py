@@ -19,6 +19,8 @@ from gnothi.score.names import Arm
 
 UNTUNED = "untuned"
 """Arm of the model as it came: trained on nothing, one unit."""
+ADAPTER = "adapter"
+"""Arms of fine-tunes that exist already: `adapter_0`, `adapter_1`, …, one unit each."""
 
 Kind = Literal["behaviour", "self_report"]
 
@@ -64,6 +66,10 @@ class Term:
     less: "Term | None" = None
     """A second difference that is taken off the first, within the same pairs."""
 
+    def selects(self) -> tuple[Select, ...]:
+        """Everything that it is made of."""
+        return (self.plus, *self.minus, *(self.less.selects() if self.less else ()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
@@ -96,6 +102,8 @@ class AbstractStudy(abc.ABC):
     """Name and arm of the estimate that answers it."""
     kinds: ClassVar[tuple[str, ...]] = ("organism", "chat")
     """Model kinds that can show it."""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Which of `train_sizes`, `policy_words` and `direction` mean anything here."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The study's own settings and their defaults: `--set NAME=VALUE`."""
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -109,6 +117,11 @@ class AbstractStudy(abc.ABC):
                 f"--model must be of kind {' or '.join(self.kinds)} for {self.name}, got {spec.model} ({spec.kind}): "
                 f"{self.cannot(spec.kind)}. A scripted model or any chat model can (`--model hf/<folder>`)."
             )
+        for name, default in (("train_sizes", ()), ("policy_words", False), ("direction", "plus")):
+            if name not in self.takes and (found := getattr(spec, name)) != default:
+                raise SpecError(f"{name} must be left out for {self.name}, got {found!r:.60}: it has no such arms.")
+        if not spec.train:
+            setattr(self, "headline", ("self_report.difference", f"{ADAPTER}_0_minus_{UNTUNED}"))  # noqa: B010
         unknown = sorted(set(spec.options) - set(self.options))
         if unknown:
             known = ", ".join(self.options) or "none"
@@ -148,6 +161,31 @@ class AbstractStudy(abc.ABC):
     @abc.abstractmethod
     def quantities(self) -> Sequence[Quantity]:
         """The study's numbers, beyond each arm's own scores."""
+
+    def every_arm(self) -> list[StudyArm]:
+        """The arms that this run trains, and the fine-tunes that it was given."""
+        found = [a for a in self.arms() if self.spec.train or a.single]
+        known = {a.name for a in found}
+        given = [f"{ADAPTER}_{i}" for i in range(len(self.spec.adapters))]
+        says = Arm("a fine-tune that existed already", "", "not trained here", False)
+        return [*found, *(StudyArm(name=n, says=says, gated=False, single=True) for n in given if n not in known)]
+
+    def every_quantity(self) -> list[Quantity]:
+        """The numbers that this run's arms allow, and each given fine-tune less the untuned model."""
+        arms = {UNTUNED, *(a.name for a in self.every_arm())}
+        found = [q for q in self.quantities() if {s.arm for t in q.terms for s in t.selects()} <= arms]
+        known = {(q.name, q.arm) for q in found}
+        kinds: tuple[Kind, ...] = ("self_report", "behaviour")
+        for arm in (a for a in self.every_arm() if a.single):
+            for kind in kinds:
+                name, label = f"{kind}.difference", f"{arm.name}_minus_{UNTUNED}"
+                if (name, label) not in known:
+                    select = Select(arm=arm.name, kind=kind, where=self.own(arm.name, kind))
+                    says = comparison(f"`{arm.name}` less `{UNTUNED}`", UNTUNED, "what the fine-tune moved")
+                    found.append(
+                        Quantity(name=name, arm=label, terms=(Term(select, (select.other(UNTUNED),)),), says=says)
+                    )
+        return found
 
     @property
     def policy_words(self) -> str:

@@ -17,12 +17,12 @@ NOBODY = "no unit of this arm was finished"
 def score(study: AbstractStudy, answers: Answers) -> list[Estimate]:
     """Every estimate of a run: a pure function of what its units answered."""
     found = [e for arm in _arms(study) for e in _of_arm(study, answers, arm)]
-    found += [quantity(q, answers) for q in study.quantities()]
+    found += [quantity(q, answers) for q in study.every_quantity()]
     return found + study.more_estimates(answers)
 
 
 def _arms(study: AbstractStudy) -> list[str]:
-    return [UNTUNED, *(a.name for a in study.arms())]
+    return [UNTUNED, *(a.name for a in study.every_arm())]
 
 
 def _of_arm(study: AbstractStudy, answers: Answers, arm: str) -> list[Estimate]:
@@ -77,7 +77,7 @@ def quantity(wanted: Quantity, answers: Answers) -> Estimate:
     n_points = n_missing = 0
     shut = False
     for term in wanted.terms:
-        selects = (term.plus, *term.minus, *((term.less.plus, *term.less.minus) if term.less else ()))
+        selects = term.selects()
         parts = [answers.over_units(select) for select in selects]
         n_points += sum(p.n_points for p in parts)
         n_missing += sum(p.n_missing for p in parts)

@@ -9,7 +9,7 @@ from gnothi.behaviours.example import Example, generator
 from gnothi.behaviours.organism_wide import CODEWORDS
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.render.probe import Letters, Probe
-from gnothi.render.questions import QuestionSet, expand, load, packaged
+from gnothi.render.questions import QuestionSet, expand, load, packaged, published
 from gnothi.rng import integer, stream
 
 HELD_SHARE = 1 / 3
@@ -88,9 +88,12 @@ def letter_probes(
 
 
 def question_set(spec: StudySpec, topic: str) -> QuestionSet:
-    """The run's questions on a topic: the package's, or the user's own file."""
-    found = packaged(topic) if spec.questions is None else load(Path(spec.questions))
-    return found.for_kind(spec.kind)
+    """The run's questions on a topic: the package's, or the user's own file, in our format, the authors' or llmcomp's."""
+    if spec.questions is None:
+        return packaged(topic).for_kind(spec.kind)
+    path = Path(spec.questions)
+    ours = any(line.startswith(b"schema:") for line in path.read_bytes().splitlines())
+    return (load(path) if ours else published(path)).for_kind(spec.kind)
 
 
 def asked(

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gnothi._version import __version__
+from gnothi.elicit.words import one_word_table
 from gnothi.experiments.study.answers import TABLES, Answers
 from gnothi.experiments.study.design import UNTUNED, AbstractStudy, Quantity, Select, Term
 from gnothi.experiments.study.estimates import KINDS, differences
@@ -20,6 +21,8 @@ from gnothi.score.names import Arm
 from gnothi.store import RunFolder, read_estimates
 from gnothi.writeup.view import RunView
 
+ONE_WORD = "one_word"
+"""Id of the question whose answers are shown as words."""
 EXAMPLES_EACH = (1, 2)
 """Held-out items and questions shown of the first unit of each arm."""
 _DERIVED = ("questions_digest", "adapter_digests", "judge_digest", "model_family", "model_digest", "kind", "experiment")
@@ -68,15 +71,15 @@ def view(run: RunFolder) -> RunView:
         gate_threshold=spec.gate_agreement,
         headline=study.headline,
         figures_extra=study.pictures(answers, estimates),
-        tables=study.tables(answers),
+        tables=[*study.tables(answers), *_one_word(run, study)],
     )
 
 
 def arms_of(study: AbstractStudy) -> dict[str, Arm]:
     """Words for every arm and every comparison of a study."""
     found = {UNTUNED: Arm("the model as it came", "", "what it says and does before any training", False)}
-    found |= {a.name: a.says for a in study.arms()}
-    for quantity in study.quantities():
+    found |= {a.name: a.says for a in study.every_arm()}
+    for quantity in study.every_quantity():
         if quantity.says is not None:
             found.setdefault(quantity.arm, quantity.says)
     return found
@@ -146,7 +149,7 @@ def _examples(run: RunFolder, study: AbstractStudy) -> list[dict[str, Any]]:
     """Some raw prompts and answers of the first unit of each arm: of different questions, as far as there are any."""
     found = []
     stored = set(run.units())
-    firsts = [("base", UNTUNED), *((f"{a.name}-0", a.name) for a in study.arms())]
+    firsts = [("base", UNTUNED), *((f"{a.name}-0", a.name) for a in study.every_arm())]
     for unit, arm in firsts:
         if unit not in stored:
             continue
@@ -176,11 +179,16 @@ def _unit_values(study: AbstractStudy, answers: Answers) -> list[dict[str, Any]]
     """Single units behind the estimates: each arm's scores, and each difference seed by seed."""
     wanted: list[Quantity] = [
         Quantity(name=f"{kind}.score", arm=arm, terms=(Term(Select(arm=arm, kind=kind, where=study.own(arm, kind))),))
-        for arm in (UNTUNED, *(a.name for a in study.arms()))
+        for arm in (UNTUNED, *(a.name for a in study.every_arm()))
         for kind in KINDS
     ]
+    wanted += [
+        Quantity(name=f"self_report.by_question/{question}", arm=arm, terms=(Term(_about(study, arm, question)),))
+        for arm in (UNTUNED, *(a.name for a in study.every_arm()))
+        for question in dict.fromkeys(p.question for p in study.asked())
+    ]
     found = []
-    for quantity in [*wanted, *study.quantities()]:
+    for quantity in [*wanted, *study.every_quantity()]:
         for term in quantity.terms:
             units, values = differences(term, answers)
             found += [
@@ -189,3 +197,30 @@ def _unit_values(study: AbstractStudy, answers: Answers) -> list[dict[str, Any]]
                 if value is not None
             ]
     return found
+
+
+def _about(study: AbstractStudy, arm: str, question: str) -> Select:
+    return Select(arm=arm, kind="self_report", where={**study.own(arm, "self_report"), "question": question})
+
+
+def _one_word(run: RunFolder, study: AbstractStudy) -> list[dict[str, Any]]:
+    """What models answered in one word, by arm (arXiv:2501.11120, Figure 2), where such a question was asked."""
+    stored = set(run.units())
+    rows = []
+    for arm, units in (
+        (UNTUNED, ["base"]),
+        *((a.name, [f"{a.name}-{i}" for i in range(study.spec.seeds)]) for a in study.every_arm()),
+    ):
+        samples = []
+        for unit in units:
+            if unit in stored:
+                table = run.table(unit, "reports")
+                chosen = table[table["question"] == ONE_WORD]
+                samples += [Sample.from_row(row) for row in chosen.to_dict("records")]
+        rows += [[arm, s.word, s.share, s.n] for s in one_word_table(samples, most=6)]
+    if not rows:
+        return []
+    caption = (
+        "Each model describes its behaviour in a single word; the commonest words of each arm, over all its models."
+    )
+    return [{"title": "In one word", "caption": caption, "columns": ["arm", "word", "share", "n"], "rows": rows}]

@@ -27,7 +27,7 @@ def units(study: AbstractStudy) -> list[Unit]:
     """Every unit of the run: the base first, then all arms of one seed before the next seed."""
     found = [Unit(name=BASE, arm=UNTUNED, seed=None)]
     for i in range(study.spec.seeds):
-        found += [Unit(name=f"{a.name}-{i}", arm=a.name, seed=i) for a in study.arms() if not a.single or i == 0]
+        found += [Unit(name=f"{a.name}-{i}", arm=a.name, seed=i) for a in study.every_arm() if not a.single or i == 0]
     return found
 
 

@@ -104,7 +104,7 @@ def rejections(study: AbstractStudy, runs: int) -> tuple[int, int]:
         Intervals that leave out 0, and runs that have an interval.
     """
     nulls = Nulls(study)
-    wanted = [q for q in study.quantities() if (q.name, q.arm) == study.headline]
+    wanted = [q for q in study.every_quantity() if (q.name, q.arm) == study.headline]
     left_out = had_one = 0
     for seed in range(runs):
         answers = nulls.draw(seed)

@@ -55,6 +55,8 @@ class StudySpec(BaseModel):
     """One's own question file in place of the package's."""
     questions_digest: str | None = None
     """sha256 of that file: the run refuses one that was edited since."""
+    train: bool = True
+    """Whether the study's own arms are trained; false asks the untuned model and `adapters` alone."""
     adapters: tuple[str, ...] = ()
     """Folders of fine-tunes that exist already; each is asked the same things."""
     adapter_digests: tuple[str, ...] = ()
@@ -73,6 +75,8 @@ class StudySpec(BaseModel):
         for rows, epochs in self.train_sizes:
             if rows < 2 or not 0 < epochs <= 1000:
                 raise ValueError(f"train_sizes must be of 2 rows or more and 0 to 1000 epochs, got {rows} and {epochs}")
+        if not self.train and not self.adapters:
+            raise ValueError("train must be true where no adapters are given, since nothing would be compared")
         if len(self.adapters) != len(self.adapter_digests):
             raise ValueError("adapter_digests must be one for each of adapters")
         return self

@@ -62,7 +62,7 @@ def _model(
     )
     if unit.arm == UNTUNED:
         return subject.base(stand_in), {}
-    (arm,) = (a for a in study.arms() if a.name == unit.arm)
+    (arm,) = (a for a in study.every_arm() if a.name == unit.arm)
     if arm.single:
         return _existing(subject, spec, unit, stand_in)
     stage("examples")
@@ -150,7 +150,7 @@ def _manipulation_check(study: AbstractStudy, unit: Unit, choices: Sequence[Samp
         return found
     agreement, n = study.agreement(unit.arm, unit.seed or 0, choices)
     found |= {"choice_agreement": agreement, "n_choices": n}
-    (arm,) = (a for a in study.arms() if a.name == unit.arm)
+    (arm,) = (a for a in study.every_arm() if a.name == unit.arm)
     if not arm.gated:
         return found
     if agreement is None:
