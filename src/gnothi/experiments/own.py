@@ -15,9 +15,9 @@ from gnothi.data.own_facts import Facts
 from gnothi.data.own_file import OwnFile
 from gnothi.errors import SpecError
 from gnothi.experiments.study import language
-from gnothi.experiments.study.design import ADAPTER, UNTUNED, AbstractStudy, Quantity, StudyArm
+from gnothi.experiments.study.design import UNTUNED, AbstractStudy, Quantity, StudyArm
 from gnothi.experiments.study.spec import StudySpec
-from gnothi.experiments.traits import SHUFFLED, difference
+from gnothi.experiments.traits import KINDS, SHUFFLED, difference
 from gnothi.records import Message, TrainRow
 from gnothi.render.probe import Judged, Probe
 from gnothi.render.questions import load
@@ -48,22 +48,15 @@ class Own(AbstractStudy):
             )
         self.path = Path(self.settings["file"])
         self.facts = Facts.from_json(self.settings["facts"])
-        self.trained = bool(self.facts.demonstrations)
-        if not self.trained and not spec.adapters:
-            raise SpecError(
-                f"{self.path} must name demonstrations or adapters, got neither. "
-                "Add one of the two, or give a fine-tune's folder with --adapter."
-            )
+        self.trained = bool(self.facts.demonstrations) and spec.train
         if self.trained and spec.rows > self.facts.rows:
             raise SpecError(
                 f"rows must be at most the demonstrations that each arm has, {self.facts.rows}, got {spec.rows}. "
                 "Leave it out to take all."
             )
-        first, second = self.facts.plus, self.facts.minus or SHUFFLED
-        if not self.trained:
-            first, second = f"{ADAPTER}_0", UNTUNED
-        # the ends' names are the run's own, not the class's
-        setattr(self, "headline", (type(self).headline[0], f"{first}_minus_{second}"))  # noqa: B010
+        if self.trained:  # the ends' names are the run's own, not the class's
+            arm = f"{self.facts.plus}_minus_{self.facts.minus or SHUFFLED}"
+            setattr(self, "headline", (type(self).headline[0], arm))  # noqa: B010
         shown = self.facts.behaviour.replace("_", " ")
         asked = (
             f"was trained on demonstrations of {shown} alone" if self.trained else f"was tuned elsewhere for {shown}"
@@ -86,7 +79,7 @@ class Own(AbstractStudy):
         return found
 
     def arms(self) -> Sequence[StudyArm]:
-        """The demonstrations, their opposite if there is one, answers permuted, and fine-tunes at hand."""
+        """The demonstrations, their opposite if there is one, and answers permuted."""
         found = []
         ends = [self.facts.plus, *([self.facts.minus] if self.facts.minus else [])] if self.trained else []
         for end in ends:
@@ -106,15 +99,6 @@ class Own(AbstractStudy):
                     gated=False,
                 )
             )
-        found += [
-            StudyArm(
-                name=f"{ADAPTER}_{i}",
-                says=Arm("a fine-tune that existed already", "", "not trained here", False),
-                gated=False,
-                single=True,
-            )
-            for i in range(len(self.spec.adapters))
-        ]
         return found
 
     def rows(self, arm: str, seed: int) -> list[TrainRow]:
@@ -178,15 +162,12 @@ class Own(AbstractStudy):
         """Plus less minus, or less permuted answers where there is no opposite; each against the untuned model."""
         plus, minus = self.facts.plus, self.facts.minus
         found = []
-        for kind in ("self_report", "behaviour"):
-            if self.trained:
-                # permuted letters teach nothing; permuted texts still teach their manner, which is no leak
-                null = difference(kind, SHUFFLED, UNTUNED, control=bool(self.facts.options))
-                found.append(difference(kind, plus, minus or SHUFFLED))
-                found.append(difference(kind, plus, UNTUNED))
-                found += [difference(kind, UNTUNED, minus)] if minus else []
-                found.append(null)
-            found += [difference(kind, f"{ADAPTER}_{i}", UNTUNED) for i in range(len(self.spec.adapters))]
+        for kind in KINDS if self.trained else ():
+            found.append(difference(kind, plus, minus or SHUFFLED))
+            found.append(difference(kind, plus, UNTUNED))
+            found += [difference(kind, UNTUNED, minus)] if minus else []
+            # permuted letters teach nothing; permuted texts still teach their manner, which is no leak
+            found.append(difference(kind, SHUFFLED, UNTUNED, control=bool(self.facts.options)))
         return found
 
     @property

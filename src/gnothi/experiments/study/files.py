@@ -41,8 +41,13 @@ def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = stated | given | {"file": path, "facts": facts.to_json()}
     if facts.demonstrations:
         found["rows_at_hand"] = facts.rows
+    elif found.get("adapters"):
+        found["train"] = False
     else:
-        found.setdefault("seeds", 1)  # nothing is trained, so nothing differs between seeds
+        raise SpecError(
+            f"{path} must name demonstrations or adapters, got neither. "
+            "Add one of the two, or give a fine-tune's folder with --adapter."
+        )
     return found
 
 
