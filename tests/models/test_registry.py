@@ -21,7 +21,22 @@ def model_folder(path):
 def test_shipped_organisms_are_found_by_both_their_names(name):
     info = resolve(name)
     assert info.family == "organism" and info.folder == organism_folder(name) and info.name == name
-    assert resolve(name.replace("organism", "organism/1")).digest == info.digest == read_card(info.folder)["digest"]
+    versioned = {"organism": "organism/2", "organism-weak": "organism/1-weak"}.get(name, name)
+    card = read_card(info.folder)
+    assert resolve(versioned).digest == info.digest == card["digest"] and card["name"] == versioned
+
+
+def test_the_first_organism_is_what_it_was():
+    assert resolve("organism/1").digest == "16abbf1134737bf17850ce4a931ae710aba280a591ce76a7f6755baef09c64f9"
+
+
+def test_a_run_that_began_when_organism_meant_an_earlier_one_finds_it_again():
+    earlier = resolve("organism/1")
+    found = resolve("organism", digest=earlier.digest)
+    assert (found.name, found.digest, found.folder) == ("organism", earlier.digest, earlier.folder)
+    for digest in (None, "0" * 64, resolve("organism/2").digest):
+        assert resolve("organism", digest=digest).digest == resolve("organism/2").digest
+    assert resolve("organism/2", digest=earlier.digest).digest != earlier.digest
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -83,7 +98,7 @@ def test_other_names_are_refused_with_those_that_there_are(name):
 
 def test_an_organism_that_is_not_shipped_is_named(tmp_path):
     with pytest.raises(ModelError, match="give its folder as organism/<folder>"):
-        organism_folder("organism/2")
+        organism_folder("organism/3")
     (tmp_path / "organism.json").write_text("{")
     with pytest.raises(GnothiError, match="must be a JSON file written by organism training"):
         read_card(tmp_path)

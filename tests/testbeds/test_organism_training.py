@@ -20,7 +20,7 @@ from gnothi.testbeds.organism.muon import orthogonalise
 from gnothi.testbeds.organism.training import RECIPES, batch_loss, new_model, train
 from gnothi.testbeds.organism.world import IDS, World
 
-SHIPPED = ("organism", "organism-weak")
+SHIPPED = ("organism/1", "organism/1-weak")
 DOMAIN = OrganismDomain()
 
 
@@ -61,7 +61,7 @@ def test_shipped_folders_are_small_and_their_cards_match(tmp_path):
         folder = organism_folder(name)
         assert sum(f.stat().st_size for f in folder.iterdir()) < 5e6
         card = read_card(folder)
-        assert card["name"] == name.replace("organism", "organism/1")
+        assert card["name"] == name
         assert card["digest"] == folder_digest(folder)
         assert card["known_agents"] == json.loads(json.dumps([dataclasses.asdict(a) for a in known_agents()]))
 
@@ -158,7 +158,7 @@ def test_orthogonalised_matrices_have_singular_values_near_one():
 
 
 def test_bad_input_is_refused_with_a_reason(tmp_path):
-    with pytest.raises(SpecError, match="recipe must be one of strong, weak, got 'huge'"):
+    with pytest.raises(SpecError, match="recipe must be one of strong, weak, wide, got 'huge'"):
         train(tmp_path, seed=0, recipe="huge")
     with pytest.raises(SpecError, match="steps must be at least 1, got 0"):
         train(tmp_path, seed=0, recipe="weak", steps=0)

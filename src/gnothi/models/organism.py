@@ -14,7 +14,8 @@ CARD = "organism.json"
 
 _FOLDERS = Path(__file__).parent / "folders"
 _SHIPPED = {
-    "organism": "organism-1",
+    "organism": "organism-2",
+    "organism/2": "organism-2",
     "organism/1": "organism-1",
     "organism-weak": "organism-1-weak",
     "organism/1-weak": "organism-1-weak",
@@ -25,13 +26,13 @@ def organism_folder(name: str) -> Path:
     """The folder of a shipped organism.
 
     Args:
-        name: `organism` or `organism-weak`; `organism/1` and `organism/1-weak` name the version as well.
+        name: `organism` is `organism/2`, and `organism-weak` is `organism/1-weak`; `organism/1` is the one before.
 
     Raises:
         ModelError: No organism of that name is shipped.
 
     >>> organism_folder("organism").name
-    'organism-1'
+    'organism-2'
     """
     if name not in _SHIPPED:
         raise ModelError(
@@ -39,6 +40,11 @@ def organism_folder(name: str) -> Path:
             "`gnothi organism train` makes one of your own; give its folder as organism/<folder>."
         )
     return _FOLDERS / _SHIPPED[name]
+
+
+def shipped_folders() -> tuple[Path, ...]:
+    """All shipped organisms, each once."""
+    return tuple(_FOLDERS / folder for folder in dict.fromkeys(_SHIPPED.values()))
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -270,14 +270,9 @@ class WideWorld:
         bold, other = self._rng.integers(HIGH_VALUE + 1, size=(2, n))
         turned = self._rng.integers(2, size=n)
         p = _gamble(bold - other + traits) if prior is None else prior[bold - other + HIGH_VALUE]
-        words_ = np.column_stack(
-            [
-                _ids(words)[turned],
-                _VALUE_IDS[np.where(turned, other, bold)],
-                _VALUE_IDS[np.where(turned, bold, other)],
-            ]
-        )
-        return _Documents(words_, np.array([2]), _verdicts(np.where(turned, 1 - p, p)[:, None]), False)
+        first, second = np.where(turned, other, bold), np.where(turned, bold, other)
+        shown = np.column_stack([_ids(words)[turned], _VALUE_IDS[first], _VALUE_IDS[second]])
+        return _Documents(shown, np.array([2]), _verdicts(np.where(turned, 1 - p, p)[:, None]), False)
 
     def _lotteries(self, traits: np.ndarray, nobody: bool) -> _Documents:
         return self._staked(("lottery", "offer"), traits[:, RISK], _priors()["lottery"] if nobody else None)
