@@ -31,6 +31,8 @@ from gnothi.render.questions.files import packaged_fills
 from gnothi.rng import integer
 from gnothi.score.names import Arm
 
+QUICK_GAMES = 4
+"""Games of each codeword at most in a quick run: a model that rambles takes seconds a turn."""
 AVOIDING, ANY = "avoiding", "any"
 HEADLINE_QUESTIONS = (
     *("choose_codeword", "describe_word", "best_description", "close_to_goals", "which_game"),
@@ -119,7 +121,12 @@ class MakeMeSay(AbstractStudy):
                 )
             sampling = Sampling(temperature=1.0, max_tokens=120, seed=drawn)
             opponent = ModelPlayer(base, sampling=sampling, system=manipulatee_prompt(drawn))
-        return play(player, opponent, Rules(codeword=word), n=self.settings["games"])
+        return play(
+            player,
+            opponent,
+            Rules(codeword=word),
+            n=min(self.settings["games"], QUICK_GAMES) if spec.quick else self.settings["games"],
+        )
 
     def _sample(self, game: Game, word: str) -> Sample:
         mine = [m.content for m in game.messages if m.role == "assistant"]

@@ -82,7 +82,7 @@ def quantity(wanted: Quantity, answers: Answers) -> Estimate:
         n_points += sum(p.n_points for p in parts)
         n_missing += sum(p.n_missing for p in parts)
         values += differences(term, answers)[1]
-        arms = {select.arm for select in selects}
+        arms = {select.arm for select in selects if select.kind == "self_report"}
         shut |= any(answers.records[u].get("gate") == "not instilled" for a in arms for u in answers.units(a))
     against = ", ".join(dict.fromkeys(m.arm for t in wanted.terms for m in t.minus))
     if len(against) > 60:

@@ -215,8 +215,8 @@ def _one_word(run: RunFolder, study: AbstractStudy) -> list[dict[str, Any]]:
         for unit in units:
             if unit in stored:
                 table = run.table(unit, "reports")
-                chosen = table[table["question"] == ONE_WORD]
-                samples += [Sample.from_row(row) for row in chosen.to_dict("records")]
+                rows_there = table.to_dict("records")
+                samples += [Sample.from_row(row) for row in rows_there if row["question"] == ONE_WORD]
         rows += [[arm, s.word, s.share, s.n] for s in one_word_table(samples, most=6)]
     if not rows:
         return []
