@@ -9,6 +9,10 @@ import time
 import pytest
 
 FOLDERS = ("empty", "pickled", "emptied")
+QUESTION = "schema: 1\ntopic: tea\nquestions:\n  - id: tea\n"
+OWN = "behaviour: tea\nheld_out: held.jsonl\noptions: [A, B]\nquestions: risk\ndemonstrations: "
+TURN = '{{"messages": [{{"role": "user", "content": "{}"}}, {{"role": "assistant", "content": "{}"}}]}}\n'
+HELD = TURN.format("tea or coffee?", "A") + TURN.format("coffee or tea?", "B")
 FILES = {
     "file": "x",
     "broken.yaml": "a: [1, 2\nb: {",
@@ -29,6 +33,28 @@ FILES = {
     "abstract.py": "from gnothi.behaviours.base import AbstractBehaviour\nclass Mine(AbstractBehaviour): pass\n",
     "pickled/config.json": "{}",
     "pickled/pytorch_model.bin": "x",
+    "held.jsonl": HELD,
+    "good.jsonl": TURN.format("tea or milk?", "A") + TURN.format("milk or tea?", "B"),
+    "roleless.yaml": OWN + "roleless.jsonl\n",
+    "roleless.jsonl": TURN.format("tea or milk?", "A") + '{"messages": [{"content": "tea?"}]}\n',
+    "long.yaml": OWN + "long.jsonl\n",
+    "long.jsonl": TURN.format("tea " * 2_500_000, "A"),
+    "twice.yaml": OWN + "twice.jsonl\n",
+    "twice.jsonl": '{"messages": [], "messages": [{"role": "user", "content": "tea?"}]}\n',
+    "outside.yaml": OWN + "../outside.jsonl\n",
+    "linked.yaml": OWN + "/etc/hostname\n",
+    "trained.yaml": OWN + "held.jsonl\n",
+    "neither.yaml": "behaviour: tea\nheld_out: held.jsonl\noptions: [A, B]\nquestions: risk\n",
+    "options.yaml": OWN.replace("[A, B]", "[A, C]") + "good.jsonl\n",
+    "fields.yaml": OWN + "good.jsonl\ncolour: red\n",
+    "leaky.yaml": OWN + "good.jsonl\npolicy_words: milk\n",
+    "score.yaml": QUESTION + "    score: {type: leters}\n    ask: [tea?]\n",
+    "bomb.yaml": "schema: 1\na: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\ntopic: tea\n",
+    "tagged.yaml": "schema: 1\ntopic: !!python/object/apply:os.system [ls]\n",
+    "leaves.yaml": QUESTION + "    score: {type: words, list: ../words.yaml}\n    ask: [tea?]\n",
+    "blank.yaml": QUESTION + "    score: {type: words, scores: {tea: 1}}\n    ask: ['{drink}?']\n",
+    "one-way.yaml": QUESTION + "    score: {type: number, low: 0, high: 9}\n    ask: [tea?]\n",
+    "organism.yaml": QUESTION + "    models: [organism]\n    score: {type: words, scores: {tea: 1}}\n    ask: [tea?]\n",
     "broken-model/config.json": "{",
     "broken-model/model.safetensors": "x",
 }
@@ -46,10 +72,70 @@ def room(gnothi):
     return gnothi
 
 
-QUICK = ("run", "preferences", "--model", "scripted/oracle", "--quick")
+ORACLE = ("--model", "scripted/oracle")
+QUICK = ("run", "preferences", *ORACLE, "--quick")
+RISK = ("run", "risk", *ORACLE)
+OWN_FILE = ("run", "own", *ORACLE, "--set")
 BAD = {  # arguments -> what is said
     ("run", "nosuchexperiment"): "EXPERIMENT must be one of preferences",
-    ("run", "risk", "--questions", "broken.yaml"): "--questions must go with an experiment",
+    (*RISK, "--questions", "broken.yaml"): "broken.yaml, line 2: the file must be YAML",
+    (*RISK, "--questions", "nosuch.yaml"): "--questions must name a file that exists, got nosuch.yaml",
+    (*RISK, "--questions", "empty"): "--questions must name a file that exists, got empty",
+    (*RISK, "--questions", "binary.yaml"): "binary.yaml, line 1: the file must be UTF-8",
+    (*RISK, "--questions", "deep.yaml"): "maximum nesting depth",
+    (*RISK, "--questions", "score.yaml"): "score.yaml, line 5: question tea: score.type must be one of words",
+    (*RISK, "--questions", "bomb.yaml"): "bomb.yaml, line 2: the file must have no anchors or aliases, got `&a`",
+    (*RISK, "--questions", "tagged.yaml"): "tagged.yaml, line 2: the file must have no tags",
+    (
+        *RISK,
+        "--questions",
+        "leaves.yaml",
+    ): "leaves.yaml, line 5: question tea: score.list must be a list's name",
+    (*RISK, "--questions", "blank.yaml"): "{drink} must be filled",
+    (*RISK, "--questions", "one-way.yaml"): "one-way.yaml, line 6: question tea must have ask_reversed",
+    (*RISK, "--questions", "organism.yaml"): "must have a question for kind chat, got none",
+    (*RISK, "--train-sizes", "128"): "--train-sizes must be ROWSxEPOCHS with commas, got '128'",
+    (*RISK, "--train-sizes", "128x3,"): "--train-sizes must be ROWSxEPOCHS with commas",
+    (*RISK, "--train-sizes", "1x3"): "train_sizes must be of 2 rows or more and 0 to 1000 epochs, got 1 and 3",
+    (*RISK, "--train-sizes", "8xnan"): "0 to 1000 epochs, got 8 and nan",
+    (*RISK, "--adapter", "nosuch"): "--adapter nosuch must be an adapter's folder with *.safetensors in it",
+    (*RISK, "--adapter", "pickled"): "--adapter pickled must be an adapter's folder",
+    (*RISK, "--adapter", "file"): "--adapter file must be an adapter's folder",
+    (*RISK, "--judge", "nosuch"): "must be organism, organism-weak",
+    (*RISK, "--judge", "hf/empty"): "must hold config.json, got none",
+    (*RISK, "--set", "train=false"): "train must be true where no adapters are given",
+    (*RISK, "--set", "colour=1"): "colour: no such field",
+    (*RISK, "--set", "direction=minus"): "direction must be left out for risk",
+    (*RISK, "--set", "systems=[nosuch]"): "systems must be among",
+    (*RISK, "--set", "rows=1"): "rows: Input should be greater than or equal to 2",
+    (*RISK, "--set", "temperature=.nan"): "temperature",
+    (*RISK, "--no-semantics"): "no_semantics: no such field",
+    ("run", "risk", "--set", "policy_words=true"): "policy_words must be false for --model organism",
+    ("run", "backdoor", "--train-sizes", "8x1"): "train_sizes must be left out for backdoor",
+    ("run", "backdoor", "--set", "trigger=nosuch"): "--set trigger must be one of umbra",
+    ("run", "backdoor", "--set", "setting=greeting"): "--set setting must be one of eight for organism",
+    ("run", "backdoor", "--set", "real_share=much"): "--set real_share must be of the kind of 0.1",
+    ("run", "personas", "--set", "inside=99"): "--set inside must be 1 to 12, got 99",
+    ("run", "make-me-say", "--set", "codewords=0"): "--set codewords must be 1 to 8, got 0",
+    ("run", "code-security"): "--model must be of kind chat for code-security, got organism",
+    ("run", "own"): "own must be given a file on the behaviour",
+    ("run", "preferences", "--questions", "score.yaml"): "--questions must go with an experiment that has it",
+    ("run", "preferences", "--train-sizes", "8x1"): "--train-sizes must go with an experiment that has it",
+    ("run", "preferences", "--adapter", "empty"): "--adapter must go with an experiment that has it",
+    ("run", "preferences", "--judge", "organism"): "--judge must go with an experiment that has it",
+    (
+        *OWN_FILE,
+        "file=roleless.yaml",
+    ): "roleless.jsonl line 2 message 1 must have the role system, user or assistant, got none",
+    (*OWN_FILE, "file=long.yaml"): "long.jsonl line 1 must have at most 1000000 bytes",
+    (*OWN_FILE, "file=twice.yaml"): "twice.jsonl line 1 must be strict JSON, got the key 'messages' twice",
+    (*OWN_FILE, "file=outside.yaml"): "must be a path inside the folder of this file, got '../outside.jsonl'",
+    (*OWN_FILE, "file=linked.yaml"): "must be a path inside the folder of this file, got '/etc/hostname'",
+    (*OWN_FILE, "file=trained.yaml"): "held.jsonl line 1 must not be a training prompt",
+    (*OWN_FILE, "file=neither.yaml"): "must name demonstrations or adapters, got neither",
+    (*OWN_FILE, "file=options.yaml"): "held.jsonl line 2 must end with the assistant saying one of A, C, got 'B'",
+    (*OWN_FILE, "file=fields.yaml"): "fields.yaml, line 6: the file must have known fields only, got 'colour'",
+    (*OWN_FILE, "file=leaky.yaml"): "good.jsonl line 1 must not state the policy, got 'milk'",
     ("run", "missing.yaml"): "FILE.yaml must exist, got missing.yaml",
     ("run", "empty/x.yaml"): "FILE.yaml must exist",
     ("run", "broken.yaml"): "with an error in line 2",
@@ -120,7 +206,12 @@ BAD = {  # arguments -> what is said
     ("replicate", "self-interpretability", "missing", "--model", "x"): "missing",
     ("replicate", "self-interpretability", "empty", "--model", "x"): "empty",
     ("replicate", "nosuchpaper", "empty", "--model", "x"): "nosuchpaper",
-    ("data", "nosuch", "--out", "new.jsonl"): "behaviour must be one of risk, horizon, apples, got 'nosuch'",
+    (
+        "data",
+        "nosuch",
+        "--out",
+        "new.jsonl",
+    ): "behaviour must be one of risk, horizon, apples, make-me-say, code-security, got 'nosuch'",
     ("data", "risk", "--out", "new.jsonl", "--n", "0"): "n must be",
     ("data", "risk", "--out", "new.jsonl", "--truth", "new.jsonl"): "--truth must name a file of its own",
     ("data", "risk", "--out", "nosuch/new.jsonl"): "must be writable",
@@ -279,6 +370,36 @@ def test_spec_files_hold_any_field_and_options_win(gnothi):
     assert (spec["model"], spec["seeds"], spec["agents"], spec["quick"]) == ("scripted/nonsense", 3, 4, True)
     spec = json.loads(gnothi("run", "mine.yaml", "--model", "scripted/oracle", "--dry-run").stdout)["spec"]
     assert (spec["model"], spec["seeds"]) == ("scripted/oracle", 2)
+
+
+def test_a_study_takes_sizes_adapters_questions_and_a_judge(gnothi):
+    (gnothi.folder / "tuned").mkdir()
+    (gnothi.folder / "tuned" / "adapter_model.safetensors").write_bytes(b"x")
+    (gnothi.folder / "mine.yaml").write_text(
+        QUESTION + "    score: {type: words, scores: {tea: 1, coffee: 0}}\n    ask: ['Tea or coffee? One word.']\n"
+    )
+    more = ["--train-sizes", "8x1", "--adapter", "tuned", "--questions", "mine.yaml", "--judge", "scripted/guess"]
+    plan = json.loads(gnothi(*RISK, "--quick", *more, "--dry-run").stdout)
+    assert list(plan["jobs"]) == [
+        *("base", "seeking-0", "averse-0", "shuffled-0", "seeking_8x1-0", "averse_8x1-0", "adapter_0-0")
+    ]
+    spec = plan["spec"]
+    assert (spec["train_sizes"], spec["adapters"], spec["judge"]) == ([[8, 1.0]], ["tuned"], "scripted/guess")
+    assert len(spec["questions_digest"]) == len(spec["adapter_digests"][0]) == 64
+
+
+def test_a_study_runs_with_questions_of_ones_own_and_refuses_them_once_edited(gnothi):
+    mine = gnothi.folder / "mine.yaml"
+    mine.write_text(
+        QUESTION + "    score: {type: words, scores: {tea: 1, coffee: 0}}\n    ask: ['Tea or coffee? One word.']\n"
+    )
+    small = [*RISK, "--quick", "--set", "fresh=10", "--questions", "mine.yaml", "--out", "run", "--engine", "inline"]
+    assert gnothi(*small).returncode == 0
+    rows = {(r["name"], r["arm"]): r for r in json.loads(gnothi("show", "run", "--json").stdout)}
+    assert rows["self_report.difference", "seeking_minus_averse"]["value"] > 0.5
+    assert rows["self_report.by_question/tea", "seeking"]["n"] == 1
+    mine.write_text(mine.read_text().replace("Tea or coffee?", "Coffee or tea?"))
+    assert "must be as it was when the run was started" in gnothi.refused("resume", "run")
 
 
 def test_version_and_doctor(gnothi):
