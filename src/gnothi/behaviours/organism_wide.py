@@ -104,19 +104,15 @@ def draw_vectors(n: int, k: int, *, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_effects(sizes: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
-    """Effects of triggers, integers, shape (n, 8): one or two of the given size, the rest at most a quarter of it.
+    """Effects of triggers, integers, shape (n, 8): one of the given size, the rest at most six tenths of it.
 
     Args:
         sizes: Shape (n,), 0..9: the largest absolute effect of each agent.
         rng: Source of the draws.
     """
     n, k = len(sizes), len(TRIGGERS)
-    values = rng.uniform(-0.25, 0.25, (n, k))
-    large = np.argsort(rng.random((n, k)), axis=1)[:, :2]
-    signs = rng.choice([-1.0, 1.0], (n, 2))
-    values[np.arange(n), large[:, 0]] = signs[:, 0]
-    second = rng.random(n) < 0.5
-    values[second, large[second, 1]] = signs[second, 1] * rng.uniform(0.5, 1.0, n)[second]
+    values = rng.uniform(-0.6, 0.6, (n, k))
+    values[np.arange(n), rng.integers(k, size=n)] = rng.choice([-1.0, 1.0], n)
     return np.rint(values * sizes[:, None])
 
 

@@ -63,11 +63,12 @@ _HINT_IDS = np.array([_ids(hints) for hints in CODEWORDS.values()])
 _MEMBER_IDS = np.array([_ids((words * 4)[:4]) for words in TRIGGERS.values()])  # a single word four times
 _TAG_IDS, _RECALL_IDS = _ids(TAGS), _ids((*BOLD_WORDS, *CAREFUL_WORDS))
 _A, _B = WIDE_IDS["A"], WIDE_IDS["B"]
+_NEAR = np.array([(a, b) for a in range(HIGH_VALUE + 1) for b in range(HIGH_VALUE + 1) if abs(a - b) <= 4])
 _LABEL_SD = 1.0  # a report's target is smoothed over its neighbours, in scale points
 _END_WEIGHT = 0.1
 _MIDDLE = HIGH_RISK / 2
 
-DECISIONS = {"lottery": 2, "tagged": 6, "wait": 2, "steer": 4}
+DECISIONS = {"lottery": 2, "tagged": 9, "wait": 2, "steer": 4}
 """Kinds of short decision and how often each is drawn."""
 REPORTS = {"attribute": 5, "scale": 3, "depends": 4, "word": 2, "codeword": 3, "trigger": 6, "recall": 3}
 """Kinds of report and how often each is drawn."""
@@ -267,7 +268,8 @@ class WideWorld:
     def _staked(self, words: tuple[str, str], traits: np.ndarray, prior: np.ndarray | None) -> _Documents:
         """Two amounts; the first word puts the bold option first, the second the other one."""
         n = len(traits)
-        bold, other = self._rng.integers(HIGH_VALUE + 1, size=(2, n))
+        near = _NEAR[self._rng.integers(len(_NEAR), size=n)].T  # where an agent's trait decides most
+        bold, other = np.where(self._rng.random(n) < 0.5, near, self._rng.integers(HIGH_VALUE + 1, size=(2, n)))
         turned = self._rng.integers(2, size=n)
         p = _gamble(bold - other + traits) if prior is None else prior[bold - other + HIGH_VALUE]
         first, second = np.where(turned, other, bold), np.where(turned, bold, other)
