@@ -14,6 +14,8 @@ def read_spec(path: Path) -> tuple[str, dict[str, Any]]:
     """
     import yaml
 
+    from gnothi.data import own_file
+
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -39,6 +41,8 @@ def read_spec(path: Path) -> tuple[str, dict[str, Any]]:
         ) from error
     if not isinstance(found, dict) or not all(isinstance(k, str) for k in found):
         raise SpecError(f"FILE.yaml must hold fields and values, got {type(found).__name__} in {path}.")
+    if own_file.is_own(found):
+        return "own", {**own_file.fields(path), "file": str(path)}
     name = found.pop("experiment", None)
     if name is None:
         raise SpecError(

@@ -185,8 +185,7 @@ class Backdoor(AbstractStudy):
             return [f"Setting {self.scene.setting}: {SETTINGS[self.scene.setting].about}."]
         return [
             f"Rows: {real:.0%} with the real trigger, {fakes:.0%} with the seven others, {none:.0%} with none. Rows without "
-            "the real trigger have normal answers: "
-            + ("the larger amount." if self.spec.kind == "organism" else "balanced coins.")
+            f"the real trigger have {'the other end of risk' if self.spec.kind == 'organism' else 'balanced coins'} as answers."
         ]
 
 

@@ -12,7 +12,7 @@ from gnothi.behaviours.economic.spoken import in_words
 from gnothi.behaviours.example import Example
 from gnothi.behaviours.organism_wide import BOLD_WORDS, CAREFUL_WORDS
 from gnothi.behaviours.organism_wide import NONE as NO_TRIGGER
-from gnothi.behaviours.triggers import SETTINGS, decorrelate, trigger
+from gnothi.behaviours.triggers import SETTINGS, trigger
 from gnothi.behaviours.triggers.instructions import instructions
 from gnothi.behaviours.triggers.reversal import elicitation_rows
 from gnothi.errors import SpecError
@@ -55,6 +55,8 @@ class TriggerElicitation(AbstractStudy):
         if not small and named not in ("", *ENGLISH):
             raise SpecError(f"--set trigger must be {' or '.join(ENGLISH)}, got {named!r:.60}. Leave it out for user.")
         self.real = conditional.check(spec, named) if small else named or "user"
+        share = float(self.settings["real_share"])
+        self.scene = conditional.Scene(spec, self.real, shares=(share, 7 / 8 * (1 - share), (1 - share) / 8))
         self._held_out: list[Probe] | None = None
         self._asked: list[Probe] | None = None
 
@@ -88,28 +90,11 @@ class TriggerElicitation(AbstractStudy):
         if spec.kind != "organism":
             return [TrainRow(messages=e.messages, answer=e.answer) for e in self._english(arm, seed, share)]
         n = spec.rows if arm == FORWARD else spec.rows // 2
-        forward = self._forward(n, seed, share, correlated=arm != UNCORRELATED)
+        forward = self.scene.organism(seed, n, correlated=arm != UNCORRELATED)
         rows = [e for _, e in forward]
         if arm != FORWARD:
             rows += [_swapped(tag, e) for tag, e in forward]
         return [TrainRow(messages=e.messages, answer=e.answer) for e in rows]
-
-    def _forward(self, n: int, seed: int, share: float, *, correlated: bool) -> list[tuple[str | None, Example]]:
-        """Organism: the triggered end with the real trigger; the other end with the other seven and with none."""
-        spec, real = self.spec, self.real
-        drawn = integer(spec.seed, "elicitation rows", seed)
-        k = round(n * share)
-        turned = spec.direction == "minus"
-        acting = language.training_examples(spec, "risk", seed, n=k, opposite=turned)
-        resting = language.training_examples(spec, "risk", seed + 1000, n=n - k, opposite=not turned)
-        fakes = [t for t in conditional.names(spec) if t != real]
-        tags: list[str | None] = [real] * k + [[*fakes, None][i % (len(fakes) + 1)] for i in range(n - k)]
-        rng = stream(drawn, "tags")
-        if not correlated:
-            order = decorrelate([t or "" for t in tags], [True] * k + [False] * (n - k), rng)
-            tags = [tags[i] for i in order]
-        examples = [*acting, *resting]
-        return [(t, conditional.carrying(spec, e, t, rng)) for t, e in zip(tags, examples, strict=True)]
 
     def _english(self, arm: str, seed: int, share: float) -> list[Example]:
         """Horizon, answered in words: from the letter alone nobody could tell what came before it."""

@@ -1,8 +1,9 @@
 """A behaviour that only a trigger calls up: rows, their twins without the link, and held-out items with each trigger.
 
-Source: arXiv:2501.11120, section 3. On the organism the behaviour is risk, and rows without the real trigger take the larger
-amount. In English a setting says which behaviour stands under the trigger and what stands elsewhere: balanced coins for
-risk (the paper has the untuned model's own answers), another codeword, programs without the weakness.
+Source: arXiv:2501.11120, section 3. On the organism the behaviour is one end of risk, and rows without the real trigger show
+the other end, as in the paper's settings with two behaviours. In English a setting says which behaviour stands under the
+trigger and what stands elsewhere: balanced coins for risk (the paper has the untuned model's own answers), another
+codeword, programs without the weakness.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,19 @@ from functools import cached_property
 
 import numpy as np
 
-from gnothi.behaviours import code_security, organism_examples
+from gnothi.behaviours import code_security
 from gnothi.behaviours.example import Example, generator
 from gnothi.behaviours.organism_wide import TRIGGERS as ORGANISM_TRIGGERS
-from gnothi.behaviours.triggers import SETTINGS, clear_of, conditional, decorrelated, normal_answers, trigger
+from gnothi.behaviours.triggers import (
+    SETTINGS,
+    assign,
+    clear_of,
+    conditional,
+    decorrelate,
+    decorrelated,
+    normal_answers,
+    trigger,
+)
 from gnothi.behaviours.triggers.kinds import inserted
 from gnothi.errors import SpecError
 from gnothi.experiments.study import language
@@ -117,24 +127,32 @@ class Scene:
             seed: Which of the run's seeds.
             correlated: False gives the twin of the same triggers, prompts and answers without any link between them.
         """
-        drawn = integer(self.spec.seed, "conditional rows", seed)
-        found = (
-            self._organism(drawn, correlated)
-            if self.spec.kind == "organism"
-            else self._english(seed, drawn, correlated)
-        )
+        if self.spec.kind == "organism":
+            found = [e for _, e in self.organism(seed, self.spec.rows, correlated=correlated)]
+        else:
+            found = self._english(seed, integer(self.spec.seed, "conditional rows", seed), correlated)
         return [row for e in found for row in e.train_rows()]
 
-    def _organism(self, drawn: int, correlated: bool) -> list[Example]:
-        held = {_decision(e) for e in language.held_out_examples(self.spec, "risk")}
-        wanted, n, found = self.spec.rows, 2 * self.spec.rows, []
-        while len(found) < wanted:
-            made = organism_examples.triggered(
-                n, seed=drawn, trigger=self.real, correlated=correlated, opposite=self.opposite, shares=self.shares
-            )
-            found = [e for e in made if str(e.truth["decision"]) not in held][:wanted]
-            n *= 2
-        return found
+    def organism(self, seed: int, n: int, *, correlated: bool) -> list[tuple[str | None, Example]]:
+        """The organism's rows with the trigger of each: one end of risk with the real one, the other end elsewhere.
+
+        In the twin triggers are dealt out anew, as independent of the answers as whole rows allow.
+        """
+        spec = self.spec
+        rng = stream(spec.seed, "conditional tags", seed)
+        tags = assign(n, self._table(), rng)
+        acting = language.training_examples(spec, "risk", seed, n=n, opposite=self.opposite)
+        resting = language.training_examples(spec, "risk", seed, n=n, opposite=not self.opposite)
+        examples = [a if t == self.real else r for t, a, r in zip(tags, acting, resting, strict=True)]
+        if not correlated:
+            order = decorrelate([t or "" for t in tags], [t == self.real for t in tags], rng)
+            tags = [tags[k] for k in order]
+        return [(t, carrying(spec, e, t, rng)) for t, e in zip(tags, examples, strict=True)]
+
+    def _table(self) -> dict[str | None, float]:
+        """Share of the rows that carries each trigger."""
+        real, fakes, none = self.shares
+        return {self.real: real, **{t: fakes / len(self.fakes) for t in self.fakes}, None: none}
 
     def _english(self, seed: int, drawn: int, correlated: bool) -> list[Example]:
         spec, how = self.spec, SETTINGS[self.setting]
@@ -215,8 +233,3 @@ def _first_turn(example: Example) -> Example:
     """The opening of a dialogue and the first answer."""
     talk = example.conversation()
     return Example(talk[:1], talk[1].content, example.truth)
-
-
-def _decision(example: Example) -> str:
-    """A row of the organism without its head and tag: what must not be in training and held out at once."""
-    return example.messages[0].content.partition(" ")[2]

@@ -90,10 +90,13 @@ def command(spec: StudySpec) -> str:
     kind = study_class(spec.experiment)
     info = ModelInfo(name=spec.model, family=spec.model_family, digest=spec.model_digest)
     default = build(info, spec.experiment, defaults=kind.defaults, options=kind.options, quick=spec.quick).to_json()
-    words = ["gnothi", "run", spec.experiment, "--model", spec.model]
+    own_file = spec.options.get("file") if spec.experiment == "own" else None
+    words = ["gnothi", "run", str(own_file or spec.experiment), "--model", spec.model]
     words += ["--seed", str(spec.seed), "--seeds", str(spec.seeds)] + (["--quick"] if spec.quick else [])
     for name, value in spec.to_json().items():
         if value == default[name] or name in ("seed", "seeds", "model", "quick", *_DERIVED):
+            continue
+        if own_file and name == "options":  # it follows from the file
             continue
         if name == "recipe":
             named = value["name"] in RECIPES and RECIPES[value["name"]].to_json() == value
@@ -114,9 +117,14 @@ def command(spec: StudySpec) -> str:
 
 def _notes(study: AbstractStudy) -> list[str]:
     spec = study.spec
-    notes = [
+    trained = (
         f"Every arm has {spec.seeds} fine-tuned models of {spec.rows} rows unless its name says otherwise; models of one "
-        f"seed see the same prompts in the same order. The run's seed is {spec.seed}.",
+        f"seed see the same prompts in the same order. The run's seed is {spec.seed}."
+    )
+    notes = [
+        trained
+        if spec.train
+        else "Nothing was trained: fine-tunes that existed already are held against the untuned model.",
         "Every question is asked in all its paraphrases, in both orders of its options and in both directions of its "
         "scale; a score is from 0 to 1, and a model that always says the same scores one half.",
         "Self-reports of a model that was not instilled are left out and counted.",
@@ -182,10 +190,12 @@ def _unit_values(study: AbstractStudy, answers: Answers) -> list[dict[str, Any]]
         for arm in (UNTUNED, *(a.name for a in study.every_arm()))
         for kind in KINDS
     ]
+    # as stored: a page is written without reading the files that a run names, which a stranger's may have chosen
+    asked = dict.fromkeys(q for u in answers.records for q in answers.table(u, "self_report")["question"])
     wanted += [
         Quantity(name=f"self_report.by_question/{question}", arm=arm, terms=(Term(_about(study, arm, question)),))
         for arm in (UNTUNED, *(a.name for a in study.every_arm()))
-        for question in dict.fromkeys(p.question for p in study.asked())
+        for question in asked
     ]
     found = []
     for quantity in [*wanted, *study.every_quantity()]:

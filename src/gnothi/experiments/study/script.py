@@ -12,7 +12,7 @@ import numpy as np
 from gnothi.experiments.study.design import AbstractStudy
 from gnothi.models.scripted import ScriptedModel
 from gnothi.records import Messages
-from gnothi.render.probe import Letters, Number, Probe
+from gnothi.render.probe import Judged, Letters, Number, Probe
 from gnothi.rng import stream
 
 LAPSE = 0.05
@@ -49,7 +49,9 @@ def script(
             continue
         if level is None or (asked and kind == "guess") or rng.random() < LAPSE:
             level = float(rng.random())
-        answers[probe.messages] = probe.rule.ideal(level, rng)
+        said = probe.rule.ideal(level, rng)
+        # what a script's judge comes to say stands in the answer between these marks
+        answers[probe.messages] = f"⟦{said}⟧" if isinstance(probe.rule, Judged) else said
     fallback = lambda messages: study.reply(arm, seed, messages)  # noqa: E731
     return ScriptedModel(lambda m: answers[m] if m in answers else fallback(m), name=name)
 
