@@ -36,6 +36,7 @@ FILES = {
     "held.jsonl": HELD,
     "good.jsonl": TURN.format("tea or milk?", "A") + TURN.format("milk or tea?", "B"),
     "roleless.yaml": OWN + "roleless.jsonl\n",
+    "bomb-own.yaml": "behaviour: &b tea\nheld_out: *b\nquestions: risk\n",
     "roleless.jsonl": TURN.format("tea or milk?", "A") + '{"messages": [{"content": "tea?"}]}\n',
     "long.yaml": OWN + "long.jsonl\n",
     "long.jsonl": TURN.format("tea " * 2_500_000, "A"),
