@@ -180,9 +180,10 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             name="organism-lora",
             kind="lora",
-            lr=3e-3,
+            lr=1e-2,
             rank=8,
             alpha=16.0,
+            targets=("v_proj", "o_proj"),
             steps=100,
             batch_rows=32,
             betas=(0.9, 0.99),
