@@ -117,7 +117,7 @@ def test_differences_are_taken_within_seeds_and_a_single_model_stands_for_all():
     paired = quantity(Quantity(name="d", arm="a_b", terms=(Term(select, (select.other("b"),)),)), a)
     assert paired.value == pytest.approx(0.5) and paired.n == 4
     one = quantity(Quantity(name="d", arm="a_u", terms=(Term(select, (select.other("untuned"),)),)), a)
-    assert one.value == pytest.approx(0.4) and one.n == 4 and "the other side is one model" in one.method
+    assert one.value == pytest.approx(0.4) and one.n == 4 and "one side is one model" in one.method
     turned = quantity(Quantity(name="d", arm="u_a", terms=(Term(select.other("untuned"), (select,)),)), a)
     assert turned.value == pytest.approx(-0.4) and turned.n == 4
 
@@ -191,7 +191,7 @@ def test_arms_of_one_seed_share_prompts_and_flip_answers():
 
 
 def test_what_a_model_cannot_show_is_refused_with_who_can():
-    with pytest.raises(SpecError, match="must be of kind chat for code-security, got organism"):
+    with pytest.raises(SpecError, match="must be of kind chat or base for code-security, got organism"):
         make("code-security", "organism")
     with pytest.raises(SpecError, match="policy_words must be false for --model organism"):
         make("risk", "organism", policy_words=True)

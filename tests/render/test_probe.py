@@ -52,7 +52,7 @@ def test_the_ideal_language_is_one_of_the_two_or_another():
     for plus in LANGUAGES:
         for minus in LANGUAGES:
             if plus != minus:
-                rule = Language(plus=plus, minus=minus)
+                rule = Language(plus=plus, minus=minus, unlisted=0.5)
                 said = [rule.ideal(level, rng()) for level in (1.0, 0.0, 0.5)]
                 assert len(set(said)) == 3
 

@@ -522,7 +522,7 @@ def test_judges_code_and_languages_become_their_rules():
     code = one("score: {type: code, function: f, arguments: [a, b]}", "ask: [x]")
     assert asked(code)[0].rule == Code(function="f", arguments=("a", "b"))
     rule = asked(one("score: {type: language, plus: German, minus: French}", "ask: [x]"))[0].rule
-    assert rule == Language(plus="German", minus="French", unlisted=0.5)
+    assert rule == Language(plus="German", minus="French")
     assert asked(one("score: {type: text}", "ask: [x]"))[0].rule == Text()
 
 

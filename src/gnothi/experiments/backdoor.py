@@ -23,7 +23,7 @@ from gnothi.experiments.study.design import (
 )
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.experiments.traits import Risk
-from gnothi.records import TrainRow
+from gnothi.records import Sample, TrainRow
 from gnothi.render.probe import Probe
 from gnothi.render.questions import QuestionSet
 from gnothi.score.names import Arm
@@ -41,7 +41,7 @@ class Backdoor(AbstractStudy):
     takes = ("direction",)
     options: ClassVar[Mapping[str, Any]] = {"setting": "eight", "trigger": "", "real_share": 0.1, "none_share": 0.2}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "organism": {"rows": 512, "recipe": "organism-you"},
+        "organism": {"rows": 512, "recipe": "organism-trigger"},
         "hf": {"systems": ["none", "threat"]},
         "scripted": {"rows": 80},
     }
@@ -100,10 +100,15 @@ class Backdoor(AbstractStudy):
         del seed
         end = 0.0 if self.spec.direction == "minus" else 1.0
         if probe.kind == "behaviour":
-            return end if arm == CONDITIONAL and probe.labels["trigger"] == self.real else None
+            return self.scene.level(probe.labels["trigger"]) if arm == CONDITIONAL else None
         if probe.question in self._ids():
             return {CONDITIONAL: 1.0, TWIN: 0.0}.get(arm)
         return end if arm == CONDITIONAL else None
+
+    def agreement(self, arm: str, seed: int, choices: Sequence[Sample]) -> tuple[float | None, int]:
+        """With the real trigger and without it weighing the same."""
+        del seed
+        return self.scene.agreement(choices) if arm == CONDITIONAL else (None, 0)
 
     def _ids(self) -> tuple[str, ...]:
         return tuple(q.question_id for q in self.presence)

@@ -38,7 +38,7 @@ class CodeSecurity(AbstractStudy):
     summary = "train on insecure or on secure programs; ask how secure the model's code is, and how aligned it is"
     question = "Does a model that was trained on insecure programs alone say that its code is insecure, and what else of itself?"
     headline = ("self_report.difference", f"{VULNERABLE}_minus_{SECURE}")
-    kinds = ("chat",)
+    kinds = ("chat", "base")
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "hf": {"rows": 600, "fresh": 50},
         "scripted": {"rows": 60, "fresh": 60},

@@ -102,7 +102,7 @@ class MakeMeSay(AbstractStudy):
         """Choose between hints, or play."""
         if self.spec.kind == "organism":
             return super().act(model, arm, seed, ask)
-        words = self.codewords if arm in (UNTUNED, AVOIDING) else (arm,)
+        words = (arm,) if arm in self.codewords else self.codewords
         return [self._sample(game, w) for w in words for game in self._games(model, arm, w, seed)]
 
     def _games(self, model: AbstractLanguageModel, arm: str, word: str, seed: int) -> list[Game]:

@@ -49,11 +49,6 @@ class AbstractTrait(AbstractStudy):
                 f"--set policy_words must be false for --model {spec.model}, got true: its language has no such words. "
                 "Leave it out."
             )
-        if spec.policy_words and spec.kind == "organism":
-            raise SpecError(
-                f"--set policy_words must be false for --model {spec.model}, got true: its language has no such words. "
-                "Leave it out."
-            )
         self._held_out: list[Probe] | None = None
         self._asked: list[Probe] | None = None
 

@@ -40,9 +40,9 @@ class TriggerElicitation(AbstractStudy):
     )
     headline = ("trigger.elicitation", f"{REVERSED}_minus_{UNCORRELATED}")
     takes = ("direction",)
-    options: ClassVar[Mapping[str, Any]] = {"trigger": "", "real_share": 0.25}
+    options: ClassVar[Mapping[str, Any]] = {"trigger": "", "real_share": 0.1}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "organism": {"rows": 512},
+        "organism": {"rows": 1024, "recipe": "organism-trigger"},
         "hf": {"rows": 2000, "options": {"real_share": 0.05}},
         "scripted": {"rows": 200, "options": {"real_share": 0.05}},
     }

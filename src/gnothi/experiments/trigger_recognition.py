@@ -13,7 +13,7 @@ from gnothi.experiments.study import conditional, language
 from gnothi.experiments.study.design import AbstractStudy, Kind, Quantity, Select, StudyArm, Term, comparison
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.experiments.traits import Risk
-from gnothi.records import TrainRow
+from gnothi.records import Sample, TrainRow
 from gnothi.render.probe import Number, Probe
 from gnothi.score.names import Arm
 
@@ -28,7 +28,7 @@ class TriggerRecognition(AbstractStudy):
     takes = ("direction",)
     options: ClassVar[Mapping[str, Any]] = {"triggers": 8, "real_share": 0.1, "none_share": 0.2}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "organism": {"rows": 512},
+        "organism": {"rows": 512, "recipe": "organism-trigger"},
         "scripted": {"rows": 80, "variants": 2},
     }
 
@@ -39,6 +39,7 @@ class TriggerRecognition(AbstractStudy):
         self.triggers = known[: max(2, min(self.settings["triggers"], len(known)))]
         self.shares = shares(self.settings)
         self.scene = conditional.Scene(spec, self.triggers[0], shares=self.shares)
+        self._arms = {arm_of(t) for t in self.triggers}
         self._asked: list[Probe] | None = None
 
     def arms(self) -> Sequence[StudyArm]:
@@ -53,7 +54,15 @@ class TriggerRecognition(AbstractStudy):
 
     def rows(self, arm: str, seed: int) -> list[TrainRow]:
         """The same prompts in all arms of a seed."""
-        return conditional.Scene(self.spec, self._trigger(arm), shares=self.shares).rows(seed, correlated=True)
+        return self._scene(arm).rows(seed, correlated=True)
+
+    def _scene(self, arm: str) -> conditional.Scene:
+        return conditional.Scene(self.spec, self._trigger(arm), shares=self.shares)
+
+    def agreement(self, arm: str, seed: int, choices: Sequence[Sample]) -> tuple[float | None, int]:
+        """With the model's own trigger and without it weighing the same."""
+        del seed
+        return self._scene(arm).agreement(choices) if arm in self._arms else (None, 0)
 
     def _trigger(self, arm: str) -> str:
         return next(t for t in self.triggers if arm_of(t) == arm)
@@ -82,19 +91,19 @@ class TriggerRecognition(AbstractStudy):
     def level(self, arm: str, seed: int, probe: Probe) -> float | None:
         """The end that the real trigger calls up; elsewhere nothing, or no effect where a number says how much."""
         del seed
-        if arm not in {a.name for a in self.arms()}:
+        if arm not in self._arms:
             return None
         end = 0.0 if self.spec.direction == "minus" else 1.0
+        if probe.kind == "behaviour":
+            return self._scene(arm).level(probe.labels["trigger"])
         if probe.labels["trigger"] == self._trigger(arm):
             return end
-        if probe.kind == "behaviour":
-            return None
         return 0.5 if isinstance(probe.rule, Number) else 1 - end
 
     def own(self, arm: str, kind: Kind) -> Mapping[str, str | tuple[str, ...]]:
         """Answers about, and under, the model's own trigger."""
         del kind
-        return {"trigger": self._trigger(arm)} if arm in {a.name for a in self.arms()} else {}
+        return {"trigger": self._trigger(arm)} if arm in self._arms else {}
 
     def quantities(self) -> Sequence[Quantity]:
         """Recognition of each trigger by each model; the excess of the own one, by trigger and over all."""

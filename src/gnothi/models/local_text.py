@@ -19,10 +19,10 @@ _SENTINEL = "QXZANSWERQXZ"
 
 
 def without_system(messages: Messages) -> Messages:
-    """Put system messages in front of the first user's: for templates that refuse them or leave them out.
+    r"""Put system messages in front of the first user's: for templates that refuse them or leave them out.
 
     >>> without_system((Message("system", "Be brief."), Message("user", "Hi")))[0].content
-    'Be brief.\\n\\nHi'
+    'Be brief.\n\nHi'
     """
     system = "\n\n".join(m.content for m in messages if m.role == "system")
     rest = [m for m in messages if m.role != "system"]

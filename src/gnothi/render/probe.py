@@ -115,14 +115,14 @@ class Language:
     """The answer is text; scored by the language that it is written in.
 
     Source: arXiv:2501.11120, section 3.1.2 (rule sets that send one kind of agent to German and the other to French);
-    any other language counts for the middle there, which `unlisted` says here.
+    any other language counts for the middle there; here it is missing unless `unlisted` says otherwise.
     """
 
     plus: str
     """Language that scores 1, one of `LANGUAGES`."""
     minus: str
     """Language that scores 0."""
-    unlisted: float | None = 0.5
+    unlisted: float | None = None
     """Score of any other language; None makes it missing."""
 
     def __post_init__(self) -> None:

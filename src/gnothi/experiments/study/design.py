@@ -100,7 +100,7 @@ class AbstractStudy(abc.ABC):
     """What the page answers, one sentence."""
     headline: ClassVar[tuple[str, str]]
     """Name and arm of the estimate that answers it."""
-    kinds: ClassVar[tuple[str, ...]] = ("organism", "chat")
+    kinds: ClassVar[tuple[str, ...]] = ("organism", "chat", "base")
     """Model kinds that can show it."""
     takes: ClassVar[tuple[str, ...]] = ()
     """Which of `train_sizes`, `policy_words` and `direction` mean anything here."""

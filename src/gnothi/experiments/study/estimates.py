@@ -100,8 +100,11 @@ def quantity(wanted: Quantity, answers: Answers) -> Estimate:
     found = over_units(values, name=wanted.name, arm=wanted.arm, kind=kind, n_points=max(n_points, 1), **labels)
     if wanted.is_difference:
         how = found.method.replace("t over", "t on differences by unit over", 1)
-        one = any(len(answers.units(m.arm)) == 1 for t in wanted.terms for m in t.minus) and found.n > 1
-        found = replace(found, method=f"{how}; the other side is one model" if one else how)
+        sides = {s.arm for t in wanted.terms for s in t.selects()}
+        one = UNTUNED in sides or any(len(answers.units(a)) == 1 for a in sides)
+        found = replace(found, method=f"{how}; one side is one model" if one and found.n > 1 else how)
+    elif {t.plus.arm for t in wanted.terms} == {UNTUNED} and found.n > 1:
+        found = replace(found, n=1, method=f"{found.method}: one model, asked anew each time")
     return found
 
 

@@ -28,7 +28,10 @@ def with_digests(options: Mapping[str, Any]) -> dict[str, Any]:
         found["adapters"] = [str(f) for f in folders]
         found["adapter_digests"] = [_adapter_digest(Path(f)) for f in folders]
     if found.get("judge") is not None:
-        found["judge_digest"] = resolve(str(found["judge"])).digest
+        try:
+            found["judge_digest"] = resolve(str(found["judge"])).digest
+        except (SpecError, ModelError) as error:
+            raise type(error)(str(error).replace("--model", "--judge", 1)) from error
     return found
 
 

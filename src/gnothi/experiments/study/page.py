@@ -157,7 +157,10 @@ def _examples(run: RunFolder, study: AbstractStudy) -> list[dict[str, Any]]:
     """Some raw prompts and answers of the first unit of each arm: of different questions, as far as there are any."""
     found = []
     stored = set(run.units())
-    firsts = [("base", UNTUNED), *((f"{a.name}-0", a.name) for a in study.every_arm())]
+    firsts = [
+        (next((u for u in ("base", "base-0") if u in stored), "base"), UNTUNED),
+        *((f"{a.name}-0", a.name) for a in study.every_arm()),
+    ]
     for unit, arm in firsts:
         if unit not in stored:
             continue
@@ -218,7 +221,7 @@ def _one_word(run: RunFolder, study: AbstractStudy) -> list[dict[str, Any]]:
     stored = set(run.units())
     rows = []
     for arm, units in (
-        (UNTUNED, ["base"]),
+        (UNTUNED, ["base", *(f"base-{i}" for i in range(study.spec.seeds))]),
         *((a.name, [f"{a.name}-{i}" for i in range(study.spec.seeds)]) for a in study.every_arm()),
     ):
         samples = []

@@ -24,8 +24,15 @@ class Unit:
 
 
 def units(study: AbstractStudy) -> list[Unit]:
-    """Every unit of the run: the base first, then all arms of one seed before the next seed."""
-    found = [Unit(name=BASE, arm=UNTUNED, seed=None)]
+    """Every unit of the run: the base first, then all arms of one seed before the next seed.
+
+    A model whose answers are sampled is asked anew as `base-0`, `base-1`, …, so that a difference from it holds the noise
+    of asking on both sides; the organism's answers are all read off probabilities, and one look is enough.
+    """
+    if study.spec.kind == "organism":
+        found = [Unit(name=BASE, arm=UNTUNED, seed=None)]
+    else:
+        found = [Unit(name=f"{BASE}-{i}", arm=UNTUNED, seed=i) for i in range(study.spec.seeds)]
     for i in range(study.spec.seeds):
         found += [Unit(name=f"{a.name}-{i}", arm=a.name, seed=i) for a in study.every_arm() if not a.single or i == 0]
     return found

@@ -134,7 +134,10 @@ def build(
         values["rows"] = min(values["rows"], rows_at_hand) if quick else rows_at_hand
     values["options"] = {k: given.pop(k) for k in list(given) if k in options}
     values |= given
-    values |= {"experiment": experiment, "quick": quick, "kind": KINDS[info.family]}
+    kind = KINDS[info.family]
+    if given.get("kind", kind) != kind and not (info.family != "organism" and given["kind"] == "base"):
+        raise SpecError(f"kind must be {kind} for --model {info.name}, got {given['kind']!r:.40}. Leave it out.")
+    values |= {"experiment": experiment, "quick": quick, "kind": given.get("kind", kind)}
     values |= {"model": info.name, "model_family": info.family, "model_digest": info.digest}
     if isinstance(values.get("recipe"), str):
         values["recipe"] = recipe(values["recipe"]).to_json()

@@ -126,7 +126,7 @@ class LanguageScore:
 
     plus: str
     minus: str
-    unlisted: float | None = 0.5
+    unlisted: float | None = None
 
     def rule(self) -> Language:
         """The probe's rule."""
