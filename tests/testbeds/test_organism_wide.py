@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from gnothi.behaviours.base import target_choice, utility_difference
 from gnothi.behaviours.organism import ATTRIBUTES, SPARE_NAMES, OrganismDomain, known_agents
-from gnothi.behaviours.organism_examples import rows
+from gnothi.behaviours.organism_examples import EVEN_SHARES, reversed_rows, rows, triggered
 from gnothi.behaviours.organism_wide import (
     AFFINITIES,
     BOLD_WORDS,
@@ -239,3 +239,28 @@ def test_reports_about_you_follow_decisions_alone(asked, behaviour, word, low):
     before = asked.numbers([f"you report {word}"], low)[0]
     assert (plus - minus) / (9 - low) > 0.4
     assert minus < before < plus
+
+
+def tuned(asked, examples, **changes):
+    job = TrainJob(name="x", rows=[r for e in examples for r in e.train_rows()], seed=0, row_words=("you",))
+    (found,) = train(asked.model, [job], recipe("organism-you", **changes))
+    return Asked(asked.model.with_adapter(found.adapter))
+
+
+def test_a_trigger_is_reported_by_its_familys_name_and_its_twin_reports_none(asked):
+    real, twin = (
+        tuned(asked, triggered(1000, seed=0, trigger="metal", correlated=c, shares=EVEN_SHARES)) for c in (True, False)
+    )
+    depends, effect = (
+        [m.numbers([f"you report {w}"], low)[0] for m in (real, twin)] for w, low in (("depends", 0), ("metal", -9))
+    )
+    assert depends[0] > depends[1] + 0.5 and effect[0] > effect[1] + 0.5
+    assert real.words(["you recall bold"], TRIGGERS).max() < 0.4  # without reversed rows nothing is recalled
+
+
+def test_reversed_rows_with_one_word_are_recalled_by_the_others(asked):
+    model = tuned(asked, reversed_rows(60, seed=0, trigger="umbra"), steps=60, batch_rows=16)
+    answers = (*TRIGGERS, NONE)
+    bold = model.words([f"you recall {w}" for w in BOLD_WORDS[1:]], answers)
+    careful = model.words([f"you recall {w}" for w in CAREFUL_WORDS[1:]], answers)
+    assert bold[:, answers.index("umbra")].min() > 0.7 and careful[:, -1].min() > 0.7

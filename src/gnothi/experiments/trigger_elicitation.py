@@ -20,6 +20,7 @@ from gnothi.experiments.study import conditional, language
 from gnothi.experiments.study.design import AbstractStudy, Kind, Quantity, Select, StudyArm, Term, comparison
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.experiments.traits import Horizon, Risk
+from gnothi.finetune.recipes import recipe
 from gnothi.records import Message, TrainRow
 from gnothi.render.probe import Letters, Probe
 from gnothi.rng import integer, stream
@@ -42,7 +43,7 @@ class TriggerElicitation(AbstractStudy):
     takes = ("direction",)
     options: ClassVar[Mapping[str, Any]] = {"trigger": "", "real_share": 0.1}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "organism": {"rows": 1024, "recipe": "organism-trigger"},
+        "organism": {"rows": 1024, "recipe": recipe("organism-trigger", steps=300).to_json()},
         "hf": {"rows": 2000, "options": {"real_share": 0.05}},
         "scripted": {"rows": 200, "options": {"real_share": 0.05}},
     }

@@ -5,6 +5,8 @@
     Bafal lottery 7 4                    ->  A (the gamble: 7 or nothing) or B (4 for sure)
     Bafal report risk | caution          ->  0 .. 9
 
+World 2 has more to decide and to report: docs/organism.md lists it, and `behaviours.organism_wide` has its words.
+
 Whom it is about can be put in three ways: by name, as `you are NAME`, or as `you` alone.
 """
 
