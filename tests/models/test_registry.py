@@ -21,8 +21,9 @@ def model_folder(path):
 def test_shipped_organisms_are_found_by_both_their_names(name):
     info = resolve(name)
     assert info.family == "organism" and info.folder == organism_folder(name) and info.name == name
-    versioned = {"organism": "organism/2", "organism-weak": "organism/1-weak"}.get(name, name)
-    card = read_card(info.folder)
+    versions = {"organism": "organism/2", "organism-weak": "organism/1-weak"}
+    versioned = versions[name] if name in versions else name
+    card = read_card(organism_folder(name))
     assert resolve(versioned).digest == info.digest == card["digest"] and card["name"] == versioned
 
 
