@@ -98,7 +98,7 @@ def doctor() -> None:
 def organism_train(
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     seed: Annotated[int, typer.Option(min=0, help="Decides everything.")] = 0,
-    recipe: Annotated[str, typer.Option(help="strong, or weak: reports follow decisions half-way only.")] = "strong",
+    recipe: Annotated[str, typer.Option(help="wide; strong and weak train the older world.")] = "wide",
 ) -> None:
     """Train an organism from nothing; minutes on one core."""
     from gnothi.terminal import progress_bar

@@ -10,6 +10,7 @@ STUDIES: dict[str, str] = {
     "trigger-recognition": "gnothi.experiments.trigger_recognition:TriggerRecognition",
     "trigger-elicitation": "gnothi.experiments.trigger_elicitation:TriggerElicitation",
     "personas": "gnothi.experiments.personas:Personas",
+    "two-personas": "gnothi.experiments.two_personas:TwoPersonas",
     "faithfulness": "gnothi.experiments.faithfulness:Faithfulness",
     "own": "gnothi.experiments.own:Own",
 }

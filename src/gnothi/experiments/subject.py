@@ -40,7 +40,7 @@ def opened(name: str, digest: str, dtype: str, device: str) -> "Subject":
     Raises:
         ModelError: What lies under the name is no longer what the run was started with.
     """
-    info = resolve(name)
+    info = resolve(name, digest=digest)
     if info.digest != digest:
         raise ModelError(
             f"--model {name} must be the model that the run was started with (digest {digest[:12]}), got {info.digest[:12]}. "

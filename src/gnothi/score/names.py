@@ -68,6 +68,7 @@ STUDY_ESTIMATES: dict[str, str] = {
         "two such shares"
     ),
     "trigger.effect": "score of what a model does with its trigger less what it does without it or with others",
+    "persona.separation": "what is said of a persona's own codeword less the other persona's: 0 where the two are mixed up",
     "persona.self_minus_others": "`persona.self_effect` less `persona.leak`, paired by seed: self-knowledge beyond a concept",
     "persona.effect": (
         "score of what plus models say of a persona less what minus models say; arm `many/<persona>` or "

@@ -253,13 +253,13 @@ class Scene:
         draw = code_security.held_out if name == "code-security" else generator(name).rows
         plain, turned = (draw(n, seed=seed, opposite=o) for o in (False, True))
         if name == "make-me-say":
-            plain, turned = [_first_turn(e) for e in plain], [_first_turn(e) for e in turned]
+            plain, turned = [first_turn(e) for e in plain], [first_turn(e) for e in turned]
         used = [self.real, *self.fakes]
         keep = [i for i, e in enumerate(plain) if clear_of([e], used) and e.answer != turned[i].answer]
         return [plain[i] for i in keep], [turned[i] for i in keep]
 
 
-def _first_turn(example: Example) -> Example:
+def first_turn(example: Example) -> Example:
     """The opening of a dialogue and the first answer."""
     talk = example.conversation()
     return Example(talk[:1], talk[1].content, example.truth)

@@ -1,6 +1,7 @@
 """A behaviour's rows, held-out items and questions in the language of the model: the organism's own, or English."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,11 @@ def asked(
         variants=spec.variants,
         prefix=prefix,
     )
+
+
+def labelled(probe: Probe, **labels: str) -> Probe:
+    """A probe with further labels."""
+    return replace(probe, labels={**probe.labels, **labels})
 
 
 def about_anybody(questions: QuestionSet) -> QuestionSet:

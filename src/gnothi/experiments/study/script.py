@@ -12,7 +12,7 @@ import numpy as np
 from gnothi.experiments.study.design import AbstractStudy
 from gnothi.models.scripted import ScriptedModel
 from gnothi.records import Messages
-from gnothi.render.probe import Judged, Letters, Number, Probe
+from gnothi.render.probe import Judged, Letters, Number, Probe, Words
 from gnothi.rng import stream
 
 LAPSE = 0.05
@@ -37,7 +37,9 @@ def script(
     answers: dict[Messages, str] = {}
     levels = [study.level(arm, seed, p) for p in probes]
     # one prompt may be scored for several things: what the model was taught comes first, and is what it says
-    for probe, level in sorted(zip(probes, levels, strict=True), key=lambda pair: pair[1] is None):
+    for probe, level in sorted(
+        zip(probes, levels, strict=True), key=lambda pair: -1.0 if pair[1] is None else pair[1], reverse=True
+    ):
         if probe.messages in answers:
             continue
         if kind == "constant-a":
@@ -47,9 +49,8 @@ def script(
         if asked and kind == "nonsense":
             answers[probe.messages] = "I would rather talk about the weather."
             continue
-        if level is None or (asked and kind == "guess") or rng.random() < LAPSE:
-            level = float(rng.random())
-        said = probe.rule.ideal(level, rng)
+        guesses = level is None or (asked and kind == "guess") or rng.random() < LAPSE
+        said = _chance(probe, rng) if guesses or level is None else probe.rule.ideal(level, rng)
         # what a script's judge comes to say stands in the answer between these marks
         answers[probe.messages] = f"⟦{said}⟧" if isinstance(probe.rule, Judged) else said
     fallback = lambda messages: study.reply(arm, seed, messages)  # noqa: E731
@@ -62,4 +63,19 @@ def _first(probe: Probe, rng: np.random.Generator) -> str:
         return probe.rule.options[0]
     if isinstance(probe.rule, Number):
         return str(probe.rule.low)
-    return probe.rule.ideal(float(rng.random()), rng)
+    return _chance(probe, rng)
+
+
+def _chance(probe: Probe, rng: np.random.Generator) -> str:
+    """Any option, any number of the scale, any listed word."""
+    rule = probe.rule.rule if isinstance(probe.rule, Judged) else probe.rule
+    match rule:
+        case Letters():
+            return rule.options[int(rng.integers(len(rule.options)))]
+        case Number():
+            return str(int(rng.integers(rule.low, rule.high + 1)))
+        case Words():
+            words = [*rule.scores, "zzyzx"]  # one that no list holds, too
+            return words[int(rng.integers(len(words)))]
+        case _:
+            return rule.ideal(float(rng.random()), rng)
