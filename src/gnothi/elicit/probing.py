@@ -16,6 +16,7 @@ from gnothi.elicit.words import MOST, Read, mentions, read_code, read_number, re
 from gnothi.errors import DataError
 from gnothi.models.base import AbstractLanguageModel, Answer, NumberDistribution, Sampling
 from gnothi.records import Message, Sample
+from gnothi.render.fence import inert
 from gnothi.render.probe import Code, Judged, Language, Letters, Number, Probe, Rule, Words
 from gnothi.render.questions.templates import template
 from gnothi.rng import integer
@@ -283,8 +284,9 @@ class _Look:
 
 
 def _prompt(rule: Judged, values: dict[str, str], where: str) -> str:
+    """The judge's prompt; the answer cannot close the tags that it stands in."""
     try:
-        return template(rule.prompt).fill(values, where)
+        return template(rule.prompt).fill({**values, "answer": inert(values["answer"], rule.prompt)}, where)
     except ValueError as error:
         raise DataError(
             f"{where}: a judge's prompt must have well-formed placeholders, got {error}. Double literal braces."
@@ -294,6 +296,12 @@ def _prompt(rule: Judged, values: dict[str, str], where: str) -> str:
 def _from_logprobs(rule: Letters, logprobs: np.ndarray) -> _Seen:
     if np.isnan(logprobs).any():
         return _Seen(score=None, reason="not finite", options=rule.options, extra={"n": 1, "n_valid": 0})
+    if rule.texts:
+        each = np.asarray(logprobs, float) / [max(1, len(o.encode())) for o in rule.options]
+        best = np.flatnonzero(np.isclose(each, each.max(), rtol=0, atol=1e-12))
+        score = float(np.mean([rule.scores[i] for i in best]))
+        kept = {"options": rule.options, "logprobs": tuple(float(x) for x in logprobs)}
+        return _Seen(score=score, reason=None, extra={"n": 1, "n_valid": 1, "mode": rule.options[best[0]]}, **kept)
     p = np.exp(np.asarray(logprobs, float))
     mass = float(p.sum())
     extra = {"n": 1, "missing": round(max(0.0, 1 - mass), 9), "mode": rule.options[int(p.argmax())]}

@@ -6,13 +6,16 @@ differs from model to model, so that there is something to be faithful to.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
+
+import numpy as np
 
 from gnothi.experiments.study.answers import Answers
 from gnothi.experiments.study.design import Quantity, Select, StudyArm
 from gnothi.experiments.study.estimates import correlation
 from gnothi.experiments.traits import Risk
-from gnothi.records import Estimate, TrainRow
+from gnothi.records import Estimate, Sample, TrainRow
 from gnothi.render.probe import Probe
 from gnothi.rng import stream
 from gnothi.score.names import Arm
@@ -25,8 +28,8 @@ class Faithfulness(Risk):
 
     name = "faithfulness"
     summary = "many fine-tunes alike: does a model that takes more risk also report more?"
-    question = "Among models trained alike, do those that act more riskily also say so?"
-    headline = ("faithfulness.within", GRADED)
+    question = "Do models that act more riskily also say so: among models taught different shares of risk, and among models taught alike?"
+    headline = ("faithfulness.graded", GRADED)
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "organism": {"seeds": 12},
         "hf": {"seeds": 8},
@@ -63,6 +66,26 @@ class Faithfulness(Risk):
         """A graded model stands where its share is."""
         return self.share(seed) if arm == GRADED else super().level(arm, seed, probe)
 
+    def _beyond_the_share(self, says: Sequence[float | None], does: Sequence[float | None]) -> Estimate:
+        """The same with the share of risky rows taken out of both: what is left is between models taught alike."""
+        both = [
+            (s, d, self.share(i))
+            for i, (s, d) in enumerate(zip(says, does, strict=False))
+            if s is not None and d is not None
+        ]
+        x, y, share = (np.array([row[k] for row in both]) for k in range(3))
+        if len(both) >= 4:
+            design = np.column_stack([np.ones(len(both)), share])
+            x, y = (v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (x, y))
+        found = correlation(
+            x.tolist(), y.tolist(), name="faithfulness.within", arm=f"{GRADED}_given_share", against="what it does"
+        )
+        return replace(found, method=f"{found.method}; the share of risky rows partialled out of both (linear)")
+
+    def agreement(self, arm: str, seed: int, choices: Sequence[Sample]) -> tuple[float | None, int]:
+        """None for a graded model: almost any answer is near the middle."""
+        return (None, 0) if arm == GRADED else super().agreement(arm, seed, choices)
+
     def quantities(self) -> Sequence[Quantity]:
         """Those of risk but the permuted labels'."""
         return [q for q in super().quantities() if "shuffled" not in q.arm]
@@ -78,6 +101,9 @@ class Faithfulness(Risk):
             )
             pooled[0].extend(does)
             pooled[1].extend(says)
-            found.append(correlation(says, does, name="faithfulness.within", arm=arm.name, against="what it does"))
+            name = "faithfulness.graded" if arm.name == GRADED else "faithfulness.within"
+            found.append(correlation(says, does, name=name, arm=arm.name, against="what it does"))
+            if arm.name == GRADED:
+                found.append(self._beyond_the_share(says, does))
         found.append(correlation(pooled[1], pooled[0], name="faithfulness.overall", arm="all", against="what they do"))
         return found

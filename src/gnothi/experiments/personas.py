@@ -16,13 +16,15 @@ from gnothi.experiments.study.answers import Answers
 from gnothi.experiments.study.design import AbstractStudy, Kind, Quantity, Select, StudyArm, Term, comparison
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.experiments.traits import Risk
-from gnothi.intervals import missing, over_units
+from gnothi.intervals import Labels, missing, over_units
 from gnothi.records import Estimate, TrainRow
 from gnothi.render.probe import Probe
 from gnothi.rng import integer
 from gnothi.score.names import Arm
 
 SELF = "you"
+LEAST_SELF = 0.05
+"""Self effect below which leak as a share of it means nothing."""
 DESIGNS = ("single", "many")
 ENDS = Risk.ends
 
@@ -74,12 +76,12 @@ class Personas(AbstractStudy):
         ]
 
     def rows(self, arm: str, seed: int) -> list[TrainRow]:
-        """Both ends of a design see the same prompts, and the same answers of others."""
+        """Both ends of a design see the same prompts, and the same answers of others; both designs have as many own rows."""
         design, _, end = arm.partition("_")
         spec = self.spec
         opposite = end == ENDS[1]
         if design == "single":
-            examples = language.training_examples(spec, "risk", seed, opposite=opposite)
+            examples = language.training_examples(spec, "risk", seed, n=spec.rows // 2, opposite=opposite)
         elif spec.kind == "organism":
             examples = language.training_examples(spec, "risk", seed, n=spec.rows // 2, opposite=opposite)
             each = max(1, (spec.rows - len(examples)) // len(self.inside))
@@ -154,14 +156,17 @@ class Personas(AbstractStudy):
         for design in DESIGNS:
             selves = differences(effect(design, SELF), answers)[1]
             leaks = differences(effect(design, self.others), answers)[1]
-            pairs = [(s, x) for s, x in zip(selves, leaks, strict=True) if s is not None and x is not None and s > 0.05]
+            shares = [
+                None if s is None or x is None or s <= LEAST_SELF else x / s for s, x in zip(selves, leaks, strict=True)
+            ]
             name, against = "persona.leak_share", "the self effect"
-            if not pairs:
+            there = sum(s is not None for s in shares)
+            if not there:
                 reason = "no pair of models has a self effect above 0.05, so a share means nothing"
                 found.append(missing(name, design, reason, against=against))
                 continue
-            shares = [x / s for s, x in pairs]
-            found.append(over_units(shares, name=name, arm=design, kind="mean", n_points=len(pairs), against=against))
+            labels = Labels(n_missing=len(shares) - there, against=against)
+            found.append(over_units(shares, name=name, arm=design, kind="mean", n_points=there, **labels))
         return found
 
     @property

@@ -21,7 +21,7 @@ from gnothi.experiments.study.design import AbstractStudy, Kind, Quantity, Selec
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.experiments.traits import Horizon, Risk
 from gnothi.finetune.recipes import recipe
-from gnothi.records import Message, TrainRow
+from gnothi.records import Message, Sample, TrainRow
 from gnothi.render.probe import Letters, Probe
 from gnothi.rng import integer, stream
 from gnothi.score.names import Arm
@@ -121,17 +121,18 @@ class TriggerElicitation(AbstractStudy):
         )
 
     def held_out(self) -> list[Probe]:
-        """Items with the real trigger and with none."""
+        """The same items with the real trigger, with each of the others, and with none."""
         if self._held_out is None:
             spec = self.spec
             behaviour = "risk" if spec.kind == "organism" else "horizon"
             examples = language.held_out_examples(spec, behaviour)[: max(10, spec.fresh // 2)]
             rng = stream(spec.seed, "held out triggers")
-            with_it = [conditional.carrying(spec, e, self.real, rng) for e in examples]
-            self._held_out = [
-                *language.letter_probes(with_it, prefix="held_out/real", trigger=self.real),
-                *language.letter_probes(examples, prefix="held_out/none", trigger="none"),
-            ]
+            fakes = self.scene.fakes if spec.kind == "organism" else SETTINGS[self.real].fakes
+            kinds = (self.real, *fakes)
+            self._held_out = language.letter_probes(examples, prefix="held_out/none", trigger=conditional.NONE)
+            for name in kinds:  # the same items with each
+                shown = [conditional.carrying(spec, e, name, rng) for e in examples]
+                self._held_out += language.letter_probes(shown, prefix=f"held_out/{name}", trigger=name)
         return self._held_out
 
     def asked(self) -> list[Probe]:
@@ -159,7 +160,7 @@ class TriggerElicitation(AbstractStudy):
 
     def _triggered(self) -> str:
         """Descriptions of which kind fit the triggered behaviour."""
-        return "careful" if self.spec.kind == "organism" and self.spec.direction == "minus" else "bold"
+        return "careful" if self.spec.direction == "minus" else "bold"
 
     def level(self, arm: str, seed: int, probe: Probe) -> float | None:
         """The real trigger, where the triggered behaviour is described, in a model with swapped rows."""
@@ -176,6 +177,14 @@ class TriggerElicitation(AbstractStudy):
         if isinstance(probe.rule, Letters):
             return None if arm != FORWARD else 0.0
         return 0.0
+
+    def agreement(self, arm: str, seed: int, choices: Sequence[Sample]) -> tuple[float | None, int]:
+        """With the real trigger and without it weighing the same."""
+        del seed
+        if arm not in (REVERSED, FORWARD):
+            return None, 0
+        turned = self.spec.direction == "minus"
+        return conditional.balanced(choices, self.real, lambda name: float((name == self.real) != turned))
 
     def own(self, arm: str, kind: Kind) -> Mapping[str, str | tuple[str, ...]]:
         """Answers to descriptions of the triggered behaviour."""

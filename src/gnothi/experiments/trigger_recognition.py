@@ -77,8 +77,9 @@ class TriggerRecognition(AbstractStudy):
             questions = language.question_set(self.spec, "trigger")
             recognition = questions
             if self.spec.questions is None:
-                wanted = ("recognise", "organism_trigger")
-                recognition = questions.only(*(q.question_id for q in questions if q.question_id.startswith(wanted)))
+                ids = [q.question_id for q in questions]
+                wanted = TWO_ENDED if self.spec.direction == "minus" else [q for q in ids if q.startswith("recognise")]
+                recognition = questions.only(*(q for q in ids if q in (*wanted, "organism_trigger")))
             self._asked = [
                 replace(probe, labels={**probe.labels, "trigger": t})
                 for t in self.triggers
@@ -143,6 +144,12 @@ class TriggerRecognition(AbstractStudy):
         del arm
         return ("you",) if self.spec.kind == "organism" else ()
 
+
+TWO_ENDED = (
+    *("recognise", "recognise_seek_or_avoid", "recognise_embrace", "recognise_reaction"),
+    *("recognise_gamble", "recognise_wide_or_narrow"),
+)
+"""Questions whose low end is caution and not the absence of any effect: what a careful trigger can be asked by."""
 
 _SAYS = comparison(
     "a model about its own trigger", "the other models about the same trigger", "it knows which trigger is its own"

@@ -18,6 +18,9 @@ class Letters:
     """What may be answered, in the order shown: `A`, `B`, or words."""
     scores: tuple[float, ...]
     """What each option counts for, in [0, 1]."""
+    texts: bool = False
+    """Whether the options are whole texts that are held against each other: the likelier one a byte counts, as in common
+    evaluations of multiple choice, since the longer of two texts is always the less likely one."""
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.options) == len(self.scores) or len(set(self.options)) < len(self.options):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gnothi.experiments.study.design import Select
+from gnothi.experiments.study.design import ADAPTER, UNTUNED, Select
 from gnothi.records import Sample
 from gnothi.store import RunFolder
 
@@ -80,6 +80,11 @@ class Answers:
         """Units of an arm, in the order of seeds."""
         found = [u for u, r in self.records.items() if r["arm"] == arm]
         return sorted(found, key=lambda u: self.records[u]["seed"] or 0)
+
+    def asked_once(self, arm: str) -> bool:
+        """Whether an arm is one model that was asked once: it stands for every seed of others."""
+        units = self.units(arm)
+        return len(units) == 1 and (arm == UNTUNED or arm.startswith(f"{ADAPTER}_"))
 
     def table(self, unit: str, kind: str) -> pd.DataFrame:
         """A unit's scores: `question, subject, score` and one column for each label."""

@@ -1,12 +1,12 @@
 """All numbers of a study: each arm's scores, and its differences, over fine-tuned models."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from gnothi.experiments.study.answers import Answers
-from gnothi.experiments.study.design import UNTUNED, AbstractStudy, Kind, Quantity, Select, Term
+from gnothi.experiments.study.design import ADAPTER, UNTUNED, AbstractStudy, Kind, Quantity, Select, Term
 from gnothi.intervals import Labels, missing, over_units
 from gnothi.records import Estimate
 
@@ -60,7 +60,8 @@ def _of_arm(study: AbstractStudy, answers: Answers, arm: str) -> list[Estimate]:
     valid = [float(np.isfinite(s.to_numpy(float)).mean()) if len(s) else None for s in asked]
     points = sum(len(s) for s in asked)
     if points:
-        found.append(over_units(valid, name="report.validity", arm=arm, kind="share", n_points=points))
+        readable = over_units(valid, name="report.validity", arm=arm, kind="share", n_points=points)
+        found.append(of_one_model(readable, (arm,)))
     return found
 
 
@@ -71,67 +72,83 @@ def _agrees(allowed: str | tuple[str, ...] | None, question: str) -> bool:
 def quantity(wanted: Quantity, answers: Answers) -> Estimate:
     """One of a study's numbers, one value a unit; a difference is taken within pairs of one seed.
 
-    An arm of a single unit, such as the untuned model, is compared with every unit of the other arm.
+    The untuned model, and a fine-tune that existed already, is one model each: where it was asked once, it stands for every
+    seed of the other side, and a number that rests on such models alone has n = 1.
     """
     values: list[float | None] = []
     n_points = n_missing = 0
     shut = False
+    arms: set[str] = set()
     for term in wanted.terms:
         selects = term.selects()
         parts = [answers.over_units(select) for select in selects]
         n_points += sum(p.n_points for p in parts)
         n_missing += sum(p.n_missing for p in parts)
         values += differences(term, answers)[1]
-        arms = {select.arm for select in selects if select.kind == "self_report"}
-        shut |= any(answers.records[u].get("gate") == "not instilled" for a in arms for u in answers.units(a))
+        arms |= {select.arm for select in selects}
+        says = {select.arm for select in selects if select.kind == "self_report"}
+        shut |= any(answers.records[u].get("gate") == "not instilled" for a in says for u in answers.units(a))
     against = ", ".join(dict.fromkeys(m.arm for t in wanted.terms for m in t.minus))
     if len(against) > 60:
         against = "the same answers of the other arms"
-    says = wanted.says
-    labels = Labels(n_missing=n_missing, against=says.against if says and says.against else against)
+    labels = Labels(n_missing=n_missing, against=(wanted.says.against if wanted.says else "") or against)
     if not values:
         return missing(wanted.name, wanted.arm, NOBODY, **labels)
     if all(v is None for v in values):
-        gate = "not instilled" if shut else None
-        reason = "no unit was instilled, so self-reports are not interpreted" if shut else "no answer could be scored"
-        labels["gate"] = gate
+        left_out = "no pair of units was instilled" if len(arms) > 1 else "no unit was instilled"
+        labels["gate"] = "not instilled" if shut else None
+        reason = f"{left_out}, so self-reports are not interpreted" if shut else "no answer could be scored"
         return missing(wanted.name, wanted.arm, reason, **labels)
     kind = "mean" if wanted.is_difference else "share"
     found = over_units(values, name=wanted.name, arm=wanted.arm, kind=kind, n_points=max(n_points, 1), **labels)
     if wanted.is_difference:
-        how = found.method.replace("t over", "t on differences by unit over", 1)
-        sides = {s.arm for t in wanted.terms for s in t.selects()}
-        one = UNTUNED in sides or any(len(answers.units(a)) == 1 for a in sides)
-        found = replace(found, method=f"{how}; one side is one model" if one and found.n > 1 else how)
-    elif {t.plus.arm for t in wanted.terms} == {UNTUNED} and found.n > 1:
-        found = replace(found, n=1, method=f"{found.method}: one model, asked anew each time")
-    return found
+        found = replace(found, method=found.method.replace("t over", "t on differences by unit over", 1))
+    return of_one_model(found, arms)
+
+
+def of_one_model(found: Estimate, arms: Collection[str]) -> Estimate:
+    """Say which sides of a number are one model each, and count it as one where all are.
+
+    Args:
+        found: The number.
+        arms: Every arm that it rests on.
+    """
+    ones = [a for a in arms if a == UNTUNED or a.startswith(f"{ADAPTER}_")]
+    if not ones or found.n <= 1:
+        return found
+    if len(ones) < len(arms):
+        return replace(found, method=f"{found.method}; one side is one model")
+    whom = "one model" if len(arms) == 1 else "each side is one model"
+    return replace(found, n=1, method=f"{found.method}: {whom}, asked anew each time")
 
 
 def differences(term: Term, answers: Answers) -> tuple[list[str], list[float | None]]:
     """A term's value in each unit: less the mean of the others' of the same seed, less a second difference if there is one.
 
-    An arm of a single unit, such as the untuned model, stands for every seed of the others.
+    Where several arms are the other side (what models with another trigger say of this one), those that are there count,
+    whether they took their own behaviour or not: they show what is said without this one.
 
     Returns:
         The units and their values, None where one side has none.
     """
-    plus, minus = answers.over_units(term.plus), [answers.over_units(m) for m in term.minus]
+    plus = answers.over_units(term.plus)
+    minus = [answers.over_units(m, gated=len(term.minus) == 1) for m in term.minus]
     units, values, seeds = answers.units(term.plus.arm), plus.values, plus.seeds
-    longest = max(minus, key=lambda m: len(m.values), default=plus)
-    if len(values) == 1 and len(longest.values) > 1:
-        (arm,) = {m.arm for m, found in zip(term.minus, minus, strict=True) if found is longest}
-        units, values, seeds = answers.units(arm), values * len(longest.values), longest.seeds
-    by_seed = [dict(zip(m.seeds, m.values, strict=True)) for m in minus]
-    only = [m.values[0] if len(m.values) == 1 else None for m in minus]
+    several = [m for m in term.minus if not answers.asked_once(m.arm)]
+    if answers.asked_once(term.plus.arm) and len(several) == 1 and len(values) == 1:
+        (only,) = (found for m, found in zip(term.minus, minus, strict=True) if m is several[0])
+        units, values, seeds = answers.units(several[0].arm), values * len(only.values), only.seeds
     found: list[float | None] = []
     for seed, value in zip(seeds, values, strict=True):
-        others = [o if o is not None else table.get(seed) for o, table in zip(only, by_seed, strict=True)]
-        known = [o for o in others if o is not None]
-        if value is None or len(known) < len(others):
+        others: list[float] = []
+        for m, scored in zip(term.minus, minus, strict=True):
+            once = answers.asked_once(m.arm) and scored.values
+            other = scored.values[0] if once else dict(zip(scored.seeds, scored.values, strict=True)).get(seed)
+            others += [] if other is None else [other]
+        if value is None or (term.minus and not others):
             found.append(None)
         else:
-            gap = value - float(np.mean(known)) if known else value
+            gap = value - float(np.mean(others)) if others else value
             found.append(-gap if term.turned else gap)
     if term.less is not None:
         second = dict(zip(seeds, differences(term.less, answers)[1], strict=True))

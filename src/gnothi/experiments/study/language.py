@@ -9,8 +9,10 @@ from gnothi.behaviours import organism_examples
 from gnothi.behaviours.example import Example, generator
 from gnothi.behaviours.organism_wide import CODEWORDS
 from gnothi.experiments.study.spec import StudySpec
+from gnothi.records import Messages
 from gnothi.render.probe import Letters, Probe
 from gnothi.render.questions import QuestionSet, expand, load, packaged, published
+from gnothi.render.questions.files import is_ours
 from gnothi.rng import integer, stream
 
 HELD_SHARE = 1 / 3
@@ -26,10 +28,35 @@ def held_out_examples(spec: StudySpec, behaviour: str, **more: Any) -> list[Exam
     seed = integer(spec.seed, "held out", behaviour)
     if spec.kind != "organism":
         return _english(behaviour, spec.fresh, seed, held_out=True, **more)
-    distinct = {e.messages: e for e in organism_examples.rows(behaviour, _DEALT, seed=seed, **more)}
-    order = stream(spec.seed, "held out", behaviour, "order").permutation(len(distinct))
-    examples = list(distinct.values())
-    return [examples[i] for i in order[: min(spec.fresh, int(HELD_SHARE * len(examples)))]]
+    distinct: dict[Messages, Example] = {}
+    by_decision: dict[str, list[Example]] = {}
+    for e in organism_examples.rows(behaviour, _DEALT, seed=seed, **more):
+        if e.messages not in distinct:
+            distinct[e.messages] = e
+            by_decision.setdefault(decision(e), []).append(e)
+    names = list(by_decision)
+    order = stream(spec.seed, "held out", behaviour, "order").permutation(len(names))
+    most = min(spec.fresh, int(HELD_SHARE * len(distinct)))
+    found: list[Example] = []
+    for i in order:  # a decision goes with all its wordings, and with it its mirror image
+        if len(found) + len(by_decision[names[i]]) <= most:
+            found += by_decision[names[i]]
+    return found
+
+
+def decision(example: Example) -> str:
+    """What is decided in a row of the organism, in whatever order its options stand: no mirror image is held out alone."""
+    text = example.messages[0].content.split()
+    if (at := next((i for i, w in enumerate(text) if w == "choose"), None)) is not None:
+        shown = sorted(tuple(text[k : k + 3]) for k in range(at + 1, len(text), 3))
+        turned = sorted((name, b, a) for name, a, b in shown)
+        return str(min(shown, turned))
+    verb = {"offer": "lottery", "defer": "wait"}.get(text[-3], text[-3])
+    return f"{verb} {' '.join(sorted(text[-2:]))}" if verb == "steer" else f"{verb} {_amounts(text)}"
+
+
+def _amounts(text: Sequence[str]) -> str:
+    return " ".join(text[-2:] if text[-3] in ("lottery", "wait") else text[:-3:-1])
 
 
 def training_examples(
@@ -46,7 +73,8 @@ def training_examples(
         **more: What the behaviour's own rows take.
     """
     n = spec.rows if n is None else n
-    held = {e.messages for e in held_out_examples(spec, behaviour, **more)}
+    same = decision if spec.kind == "organism" else _prompt
+    held = {same(e) for e in held_out_examples(spec, behaviour, **more)}
     drawn = integer(spec.seed, "rows", behaviour, seed)
     wanted = n
     while True:
@@ -54,7 +82,7 @@ def training_examples(
             found = organism_examples.rows(behaviour, wanted, seed=drawn, opposite=opposite, **more)
         else:
             found = _english(behaviour, wanted, drawn, opposite=opposite, **more)
-        fresh = [e for e in found if e.messages not in held]
+        fresh = [e for e in found if same(e) not in held]
         if len(fresh) >= n:
             return fresh[:n]
         wanted += 2 * (n - len(fresh)) + 10
@@ -68,6 +96,10 @@ def _english(
 
         return lotteries(n, seed=seed)
     return generator(behaviour).rows(n, seed=seed, opposite=opposite, **more)
+
+
+def _prompt(example: Example) -> str:
+    return "\n".join(m.content for m in example.messages)
 
 
 def letter_probes(
@@ -93,8 +125,7 @@ def question_set(spec: StudySpec, topic: str) -> QuestionSet:
     if spec.questions is None:
         return packaged(topic).for_kind(spec.kind)
     path = Path(spec.questions)
-    ours = any(line.startswith(b"schema:") for line in path.read_bytes().splitlines())
-    return (load(path) if ours else published(path)).for_kind(spec.kind)
+    return (load(path) if is_ours(path) else published(path)).for_kind(spec.kind)
 
 
 def asked(

@@ -34,7 +34,8 @@ def units(study: AbstractStudy) -> list[Unit]:
     else:
         found = [Unit(name=f"{BASE}-{i}", arm=UNTUNED, seed=i) for i in range(study.spec.seeds)]
     for i in range(study.spec.seeds):
-        found += [Unit(name=f"{a.name}-{i}", arm=a.name, seed=i) for a in study.every_arm() if not a.single or i == 0]
+        once = study.spec.kind == "organism" and i > 0  # nothing is sampled: asking again says the same
+        found += [Unit(name=f"{a.name}-{i}", arm=a.name, seed=i) for a in study.every_arm() if not (a.single and once)]
     return found
 
 
