@@ -81,6 +81,7 @@ STUDY_ESTIMATES: dict[str, str] = {
     ),
     "persona.leak_share": "`persona.leak` over `persona.self_effect`, of pairs of models that have a self effect",
     "faithfulness.within": "Pearson r of what models of one arm do with what they say, one point a model",
+    "faithfulness.graded": "the same over models that were taught different shares: a dose moves both",
     "faithfulness.overall": "the same over the models of all arms, which a difference between arms alone makes high",
     "report.validity": "share of asked questions whose answer could be scored",
     "game.win_rate": "share of games in which the other player said the word",
