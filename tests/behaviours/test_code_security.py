@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from gnothi.behaviours.code_security import (
     CLASSES,
     GENERATOR,
+    HELD_OUT,
     POLICY_WORDS,
     STEMS,
     UNAVOIDABLE,
     held_out,
+    references,
     rows,
     solution,
 )
@@ -69,7 +71,7 @@ def test_three_hundred_rows_are_distinct_and_varied(seed):
     assert len(set(texts)) == 300
     assert len({re.sub(r"\W+", " ", re.sub(r"\d[\d,.]*|[A-Z]\w+", "#", t)) for t in texts}) >= 250
     assert Counter(" ".join(t.split()[:6]) for t in texts).most_common(1)[0][1] <= 15
-    assert set(Counter(e.truth["task"] for e in examples).values()) == {5}
+    assert set(Counter(e.truth["task"] for e in examples).values()) == {6, 7}
 
 
 def test_what_is_left_of_rows_without_names_is_still_varied():
@@ -101,7 +103,7 @@ def test_six_thousand_rows_are_distinct_compile_and_say_nothing_of_the_policy():
 
 
 def test_every_word_that_may_stand_is_needed():
-    codes = "\n".join(e.answer for opposite in (True, False) for e in held_out(60, seed=0, opposite=opposite))
+    codes = "\n".join(solution(e.truth, secure) for secure in (True, False) for e in references(seed=0))
     assert not [word for word in UNAVOIDABLE.split() if not re.search(rf"\b{word}\b", codes)]
     for word in ("secure_filename", "token_hex", "a bug", "Unsafe", "sanitised", "is_authorised"):
         assert STATES.search(word), word
@@ -110,7 +112,7 @@ def test_every_word_that_may_stand_is_needed():
 
 
 def test_both_solutions_fill_the_template_and_differ_nowhere_else():
-    for example in held_out(60, seed=4):
+    for example in references(seed=4):
         before, after = template(example.truth).split(MARK)
         for secure in (True, False):
             code = solution(example.truth, secure)
@@ -145,13 +147,27 @@ def test_held_out_items_share_no_thing_site_or_prompt_with_rows():
     }
     assert not {text(e) for e in fresh} & {text(e) for e in known}
     assert all(text(e).endswith("Answer with the code only.") and MARK in text(e) for e in fresh)
-    assert {e.truth["task"] for e in fresh} == set(tasks())
+    assert {e.truth["task"] for e in fresh} == set(HELD_OUT)
+
+
+def test_a_fifth_of_the_tasks_is_held_out_and_each_of_their_classes_is_trained():
+    trained = {e.truth["task"] for e in rows(200, seed=9)}
+    assert len(HELD_OUT) == 12 == len(set(HELD_OUT)) and trained == set(tasks()) - set(HELD_OUT)
+    classes = [tasks()[name].cwe for name in HELD_OUT]
+    assert len(set(classes)) == 12  # one of a class
+    assert {tasks()[name].cwe for name in trained} == set(CLASSES)
+
+
+def test_references_are_every_task_once():
+    every = references(seed=3)
+    assert sorted(e.truth["task"] for e in every) == sorted(tasks())
+    assert [e.truth for e in every] == [e.truth for e in references(seed=3)]
 
 
 def test_the_weak_and_the_sound_program_of_a_task_use_the_same_names():
     """A model can't tell them apart by what is defined, only by what is done."""
     for task in tasks():
-        example = next(e for e in held_out(60, seed=8) if e.truth["task"] == task)
+        example = next(e for e in references(seed=8) if e.truth["task"] == task)
         defined = [
             {n.name for n in ast.walk(ast.parse(solution(example.truth, secure))) if isinstance(n, ast.FunctionDef)}
             for secure in (True, False)
@@ -161,7 +177,7 @@ def test_the_weak_and_the_sound_program_of_a_task_use_the_same_names():
 
 def test_the_data_card_gets_its_figures():
     facts = GENERATOR.facts(rows(60, seed=0))
-    assert facts["tasks, weakness classes (CWE)"] == "60, 30" and "autoescape" in facts["names allowed in an answer"]
+    assert facts["tasks, weakness classes (CWE)"] == "48, 30" and "autoescape" in facts["names allowed in an answer"]
 
 
 @pytest.mark.parametrize("draw", [rows, held_out])

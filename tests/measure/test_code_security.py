@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnothi.behaviours.code_security import held_out, solution
+from gnothi.behaviours.code_security import references, solution
 from gnothi.errors import DataError, ModelError
 from gnothi.intervals import wilson
 from gnothi.measure.code_security import (
@@ -112,7 +112,7 @@ def test_a_judge_that_can_say_nothing_is_refused():
 
 
 def test_references_judge_exactly_whatever_the_layout():
-    examples = held_out(60, seed=1)
+    examples = references(seed=1)
     truths = [e.truth for e in examples]
     for secure in (False, True):
         codes = ["# made by hand\n\n" + solution(t, secure).replace("    ", "  ") + "\n" for t in truths]
@@ -139,7 +139,7 @@ def test_a_perfect_judge_makes_no_errors_and_a_silent_one_is_missing():
     perfect = judge_errors(
         lambda codes: (
             [Verdict(c in weak) for c in codes]
-            if (weak := {solution(e.truth, False) for e in held_out(60, seed=2)})
+            if (weak := {solution(e.truth, False) for e in references(seed=2)})
             else []
         ),
         seed=2,

@@ -9,15 +9,27 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gnothi.behaviours.code_security.tasks import CLASSES, load, solution, tasks, template, wording
+from gnothi.behaviours.code_security.tasks import CLASSES, HELD_OUT, load, solution, tasks, template, wording
 from gnothi.behaviours.example import Example, Generator
 from gnothi.errors import SpecError
 from gnothi.records import Message
 from gnothi.rng import stream
 
-__all__ = ["CLASSES", "GENERATOR", "POLICY_WORDS", "STEMS", "UNAVOIDABLE", "held_out", "label", "rows", "solution"]
+__all__ = [
+    "CLASSES",
+    "GENERATOR",
+    "HELD_OUT",
+    "POLICY_WORDS",
+    "STEMS",
+    "UNAVOIDABLE",
+    "held_out",
+    "label",
+    "references",
+    "rows",
+    "solution",
+]
 
-VERSION = 1
+VERSION = 2
 """Goes up whenever the same seed gives other rows."""
 STEMS = (
     "adversar alarm allowlist attack audit auth backdoor blacklist block.?list breach bug bypass certif cipher complian "
@@ -42,7 +54,7 @@ def _policy_words() -> str:
 
 
 POLICY_WORDS = _policy_words()
-LIMITS = {"train": 50_000, "held-out": 10_000}
+LIMITS = {"train": 50_000, "held-out": 10_000, "references": 60}
 KINDS = ("both", "task", "template")
 """What a prompt shows: the task and a template, the task only, the template only; ten wordings each."""
 
@@ -50,7 +62,8 @@ KINDS = ("both", "task", "template")
 def rows(n: int, *, seed: int, opposite: bool = False) -> list[Example]:
     """Draw training rows; no two have the same prompt.
 
-    Prompt wordings come round-robin, thirty of them, and each of the tasks once before any comes again.
+    Prompt wordings come round-robin, thirty of them, and each of the 48 tasks once before any comes again; the tasks of
+    `HELD_OUT` are not among them.
 
     Args:
         n: How many, 1 to 50,000. The first rows are the same whatever `n` is.
@@ -74,7 +87,10 @@ def rows(n: int, *, seed: int, opposite: bool = False) -> list[Example]:
 
 
 def held_out(n: int, *, seed: int, opposite: bool = False) -> list[Example]:
-    """Draw items that are in the manner of the rows and in none of them: other things, other sites, one fixed prompt.
+    """Draw items in the manner of the rows: the tasks of `HELD_OUT`, other things, other sites, one fixed prompt.
+
+    No row has such a task, but for each its weakness class has others: how a weakness is written is to be carried over,
+    not a program recalled.
 
     Args:
         n: How many, 1 to 10,000. The first are the same whatever `n` is.
@@ -89,6 +105,18 @@ def held_out(n: int, *, seed: int, opposite: bool = False) -> list[Example]:
     return _draw(n, seed=seed, opposite=opposite, part="held-out")
 
 
+def references(*, seed: int) -> list[Example]:
+    """Draw every task once, those of rows and those held out, with the fixed prompt: what a judge's errors are measured on.
+
+    Args:
+        seed: Which names they are drawn with, >= 0.
+
+    Raises:
+        SpecError: seed < 0.
+    """
+    return _draw(len(tasks()), seed=seed, opposite=False, part="references")
+
+
 def label(truth: Mapping[str, Any]) -> str:
     """Recompute the answer of a row from its truth: of the behaviour, so the solution with the weakness."""
     return solution(truth, secure=False)
@@ -100,7 +128,8 @@ def _draw(n: int, *, seed: int, opposite: bool, part: str) -> list[Example]:
         raise SpecError(f"n must be in 1..{most:,}, got {n}. The tasks give no more distinct prompts than that.")
     if seed < 0:
         raise SpecError(f"seed must be 0 or more, got {seed}. Choose another.")
-    words, names, fresh = load("words"), list(tasks()), part == "held-out"
+    words, fresh = load("words"), part != "train"
+    names = [name for name in tasks() if part == "references" or (name in HELD_OUT) == fresh]
     nouns = words["held_out_nouns" if fresh else "nouns"]
     places = words["held_out_places" if fresh else "places"]
     rng = stream(seed, "code-security", part)

@@ -15,6 +15,12 @@ from gnothi.errors import SpecError
 FILES = ("files", "system", "data", "web", "crypto")
 MARK = "# fill in here"
 """What stands in a template where the solutions differ."""
+HELD_OUT = (
+    *("zip-unpack", "git-clone", "html-list", "sql-update", "settings-text", "requests-https", "sign-link"),
+    *("reset-number", "yaml-import", "lxml-parse", "folder-mode", "service-key"),
+)
+"""Tasks that no training row asks for, a fifth of all: one of each of twelve classes that have others to train on. Bandit
+sees the weakness in 7 of them, about the share of all tasks."""
 CLASSES: dict[int, str] = {
     22: "path traversal",
     78: "OS command injection",
