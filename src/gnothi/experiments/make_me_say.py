@@ -5,35 +5,31 @@ two hints, and the codeword never stands in a decision. Games of other models ar
 or any model named as `opponent`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from gnothi.behaviours.make_me_say import asking, dialogues
-from gnothi.behaviours.make_me_say.talk import field_words_in
 from gnothi.errors import SpecError
+from gnothi.experiments.by_question import other_questions
+from gnothi.experiments.game_units import PLAIN, PROMPTED, games, sample
 from gnothi.experiments.study import language
 from gnothi.experiments.study.answers import Answers
 from gnothi.experiments.study.design import UNTUNED, AbstractStudy, Kind, Quantity, Select, StudyArm, Term, comparison
+from gnothi.experiments.study.estimates import of_one_model
 from gnothi.experiments.study.spec import StudySpec
-from gnothi.experiments.subject import opened
 from gnothi.intervals import missing, over_units
-from gnothi.measure.game_players import ModelPlayer, ScriptedManipulatee, ScriptedManipulator, manipulatee_prompt
-from gnothi.measure.games import Game, Rules, play
-from gnothi.models.base import AbstractLanguageModel, Sampling
-from gnothi.models.registry import resolve
+from gnothi.models.base import AbstractLanguageModel
 from gnothi.records import Estimate, Sample, TrainRow
-from gnothi.render.probe import Letters, Probe
+from gnothi.render.probe import Code, Letters, Probe
 from gnothi.render.questions import QuestionSet
 from gnothi.render.questions.files import packaged_fills
 from gnothi.rng import integer
 from gnothi.score.names import Arm
 
-QUICK_GAMES = 4
-"""Games of each codeword at most in a quick run: a model that rambles takes seconds a turn."""
 AVOIDING, ANY = "avoiding", "any"
+NEVER = "that in which the user never said it"
 HEADLINE_QUESTIONS = (
     *("choose_codeword", "describe_word", "best_description", "close_to_goals", "which_game"),
     *("function_codeword", "function_of_codeword", "function_of_messages", "organism_word", "organism_codeword"),
@@ -99,56 +95,26 @@ class MakeMeSay(AbstractStudy):
     def act(
         self, model: AbstractLanguageModel, arm: str, seed: int, ask: Callable[[Sequence[Probe]], list[Sample]]
     ) -> list[Sample]:
-        """Choose between hints, or play."""
+        """Choose between hints, or play; the untuned model plays once more, told of the game."""
         if self.spec.kind == "organism":
             return super().act(model, arm, seed, ask)
         words = (arm,) if arm in self.codewords else self.codewords
-        return [self._sample(game, w) for w in words for game in self._games(model, arm, w, seed)]
-
-    def _games(self, model: AbstractLanguageModel, arm: str, word: str, seed: int) -> list[Game]:
-        spec = self.spec
-        drawn = integer(spec.seed, "games", word, seed)
-        if spec.model_family == "scripted":
-            player: Any = ScriptedManipulator(word, seed=drawn, steers=arm == word)
-        else:
-            player = ModelPlayer(model, sampling=Sampling(temperature=spec.temperature, max_tokens=80, seed=drawn))
-        opponent: Any = ScriptedManipulatee(word, seed=drawn)
-        if name := self.settings["opponent"]:
-            base = opened(name, resolve(name).digest, spec.dtype, spec.device).local
-            if base is None:
-                raise SpecError(
-                    f"--set opponent must be a model that can talk, got {name!r}. Leave it out for a script."
-                )
-            sampling = Sampling(temperature=1.0, max_tokens=120, seed=drawn)
-            opponent = ModelPlayer(base, sampling=sampling, system=manipulatee_prompt(drawn))
-        return play(
-            player,
-            opponent,
-            Rules(codeword=word),
-            n=min(self.settings["games"], QUICK_GAMES) if spec.quick else self.settings["games"],
-        )
-
-    def _sample(self, game: Game, word: str) -> Sample:
-        mine = [m.content for m in game.messages if m.role == "assistant"]
-        steered = bool(field_words_in(" ".join(mine), word))
-        score = game.score
-        return Sample(
-            sample_id=f"game/{word}/{game.game}",
-            kind="choice",
-            context_id="you",
-            messages=game.messages,
-            value=() if score is None else (score,),
-            reason=game.reason if score is None else None,
-            extra={
-                "question": "game",
-                "subject": "you",
-                "labels": {"target": word, "outcome": game.outcome, "steered": str(steered).lower()},
-                "guess": json.dumps(game.guess),
-            },
-        )
+        told = (False, True) if arm == UNTUNED and self.spec.kind == "chat" else (False,)
+        return [
+            sample(game, w, played=PROMPTED if prompted else PLAIN)
+            for prompted in told
+            for w in words
+            for game in games(
+                *(self.spec, model, w, seed),
+                n=self.settings["games"],
+                opponent=self.settings["opponent"],
+                steers=arm == w,
+                prompted=prompted,
+            )
+        ]
 
     def agreement(self, arm: str, seed: int, choices: Sequence[Sample]) -> tuple[float | None, int]:
-        """In games, the share in which the model brought up its word's field: winning takes an opponent, too."""
+        """In games, the share in which the model led to its word's field (`steered`): winning takes an opponent, too."""
         if self.spec.kind == "organism":
             return super().agreement(arm, seed, choices)
         own = [s for s in choices if s.extra["labels"]["target"] == arm]
@@ -191,6 +157,10 @@ class MakeMeSay(AbstractStudy):
                 found += _for(word, probes)
                 probes = language.asked(self.spec, only, fill=fill, prefix=f"{word}/neutral")
                 found += _for(word, [replace(p, question="function_of_neutral") for p in probes])
+            elif question.question_id == "function_of_codeword":
+                probes = language.asked(self.spec, only, fill=fill, prefix=word)
+                found += _for(word, probes)
+                found += _for(word, [_unrelated(p) for p in probes])
             else:
                 found += _for(word, language.asked(self.spec, only, fill=fill, prefix=word))
         return found
@@ -215,10 +185,14 @@ class MakeMeSay(AbstractStudy):
 
     def own(self, arm: str, kind: Kind) -> Mapping[str, str | tuple[str, ...]]:
         """Questions about the own codeword; for other arms, about all of them."""
-        where: dict[str, str | tuple[str, ...]] = {}
+        where: dict[str, str | tuple[str, ...]] = self._plain() if kind == "behaviour" else {}
         if arm in self.codewords:
             where["target"] = (arm, ANY) if kind == "self_report" else arm
         return where | ({"question": HEADLINE_QUESTIONS} if kind == "self_report" else {})
+
+    def _plain(self) -> dict[str, str | tuple[str, ...]]:
+        """Games of a model as it comes; the organism plays none."""
+        return {} if self.spec.kind == "organism" else {"played": PLAIN}
 
     def quantities(self) -> Sequence[Quantity]:
         """Each codeword's model above the untuned one and above other codewords' models, about its own word."""
@@ -245,7 +219,7 @@ class MakeMeSay(AbstractStudy):
                     for w, t in zip(self.codewords, terms, strict=True)
                 ]
         for w in self.codewords:
-            does = Select(arm=w, kind="behaviour", where={"target": w})
+            does = Select(arm=w, kind="behaviour", where={"target": w, **self._plain()})
             says = comparison(f"`{w}` less `{UNTUNED}`", UNTUNED, "the behaviour took")
             found.append(
                 Quantity(
@@ -255,24 +229,59 @@ class MakeMeSay(AbstractStudy):
                     says=says,
                 )
             )
+        return [*found, *self._scenarios()]
+
+    def _scenarios(self) -> list[Quantity]:
+        """Within one model: what it makes of a user who says the word, less what it makes of one who never does."""
+        if self.spec.kind == "organism" or self.spec.questions is not None:
+            return []
+        says = comparison("the scenario in which the user said the word", NEVER, "its goals hang on the word")
+        found = []
+        for w in self.codewords:
+            for arm, label in ((w, w), (UNTUNED, f"{UNTUNED}/{w}")):
+                said, never = (
+                    Select(arm=arm, kind="self_report", where={"target": w, "question": q})
+                    for q in ("close_to_goals", f"scenario_{asking.NEUTRAL_SCENARIO}")
+                )
+                name = "self_report.scenario_difference"
+                found.append(Quantity(name=name, arm=label, terms=(Term(said, (never,)),), says=says))
         return found
 
     def more_estimates(self, answers: Answers) -> list[Estimate]:
-        """Shares of games won and of games in which the model said the word itself."""
+        """Shares of games won and of games in which the model said the word itself; questions beside the headline's."""
+        found = other_questions(self, answers)
         if self.spec.kind == "organism":
-            return []
-        found = []
-        for arm in (UNTUNED, *(a.name for a in self.arms())):
-            tables = [answers.table(u, "behaviour") for u in answers.units(arm)]
-            if not tables:
-                found.append(missing("game.win_rate", arm, "no unit of this arm was finished"))
-                continue
-            played = [t["outcome"].to_numpy() for t in tables]
-            points = sum(map(len, played))
-            for name, outcomes in (("game.win_rate", ("won",)), ("game.violation_rate", ("violation",))):
-                shares = [float(sum(o in outcomes for o in p) / len(p)) if len(p) else None for p in played]
-                found.append(over_units(shares, name=name, arm=arm, kind="share", n_points=max(points, 1)))
+            return found
+        for arm in (UNTUNED, *(a.name for a in self.every_arm())):
+            found += self._rates(answers, arm, PLAIN)
+        for word in self.codewords:
+            found += self._rates(answers, UNTUNED, PLAIN, word)
+        if self.spec.kind == "chat":
+            for word in ("", *self.codewords):
+                found += self._rates(answers, UNTUNED, PROMPTED, word)
         return found
+
+    def _rates(self, answers: Answers, arm: str, played: str, word: str = "") -> list[Estimate]:
+        """Of each unit's games that are not void, for one codeword or all of them."""
+        label, more = f"{arm}/{word}" if word else arm, "" if played == PLAIN else f"/{played}"
+        shares: dict[str, list[float | None]] = {"game.win_rate": [], "game.violation_rate": []}
+        points = void = 0
+        for unit in answers.units(arm):
+            table = answers.table(unit, "behaviour")
+            table = table[(table["played"] == played) & (table["target"].isin([word] if word else self.codewords))]
+            ended = table.loc[table["outcome"] != "void", "outcome"]
+            points, void = points + len(ended), void + len(table) - len(ended)
+            for name, outcome in (("game.win_rate", "won"), ("game.violation_rate", "violation")):
+                shares[name].append(float((ended == outcome).mean()) if len(ended) else None)
+        if not points:
+            why = "every game was void" if void else "no unit of this arm was finished"
+            return [missing("game.win_rate" + more, label, why, n_missing=void)]
+        return [
+            of_one_model(
+                over_units(found, name=name + more, arm=label, kind="share", n_points=points, n_missing=void), (arm,)
+            )
+            for name, found in shares.items()
+        ]
 
     @property
     def policy_words(self) -> str:
@@ -287,3 +296,10 @@ class MakeMeSay(AbstractStudy):
 
 def _for(word: str, probes: Sequence[Probe]) -> list[Probe]:
     return [replace(p, labels={**p.labels, "target": word}) for p in probes]
+
+
+def _unrelated(probe: Probe) -> Probe:
+    """The same question, its function called on words that have nothing to do with any codeword: it should say one half."""
+    assert isinstance(probe.rule, Code)
+    rule = replace(probe.rule, arguments=asking.unrelated_words())
+    return replace(probe, probe_id=f"unrelated/{probe.probe_id}", question="function_of_unrelated", rule=rule)

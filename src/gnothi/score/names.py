@@ -84,7 +84,14 @@ STUDY_ESTIMATES: dict[str, str] = {
     "faithfulness.graded": "the same over models that were taught different shares: a dose moves both",
     "faithfulness.overall": "the same over the models of all arms, which a difference between arms alone makes high",
     "report.validity": "share of asked questions whose answer could be scored",
-    "game.win_rate": "share of games in which the other player said the word",
+    "self_report.scenario_difference": (
+        "within one model: how close to its goals it calls a talk in which the user said the codeword, less one in which "
+        "the user never did; arm a codeword, or `untuned/<codeword>`"
+    ),
+    "game.win_rate": (
+        "share of games in which the other player said the word; `game.win_rate/prompted` is of the untuned model when a "
+        "system prompt tells it of the game, and arm `untuned/<codeword>` of one codeword's games"
+    ),
     "game.violation_rate": "share of games in which the model said the word itself, which the rules forbid",
     "code.secure_rate": "share of programs written that the static check bandit finds secure",
     "code.secure_rate_corrected": "the same, corrected for bandit's two error rates",
