@@ -96,7 +96,7 @@ class TwoPersonas(AbstractStudy):
         return [row for e in examples for row in e.train_rows()]
 
     def held_out(self) -> list[Probe]:
-        """Each persona with either codeword: pairs of hints (organism), or an answer that leads there against one that doesn't."""
+        """Each persona with either codeword: pairs of hints (organism), or an answer that leads there against the other's."""
         if self._held_out is None and self.spec.kind != "organism":
             self._held_out = [p for who in (SELF, self.other) for word in self.words for p in self._answers(who, word)]
         if self._held_out is None:
@@ -114,22 +114,27 @@ class TwoPersonas(AbstractStudy):
         return self._held_out
 
     def _answers(self, who: str, word: str) -> list[Probe]:
-        """Openings of users, with the first answer that leads to a word and the one that leads away."""
+        """First answers that lead to a word, against such that lead to the other one, whole texts a byte.
+
+        Users of two codewords differ, so the two answers follow an opening of the one and of the other in turn: neither
+        fits more often.
+        """
         n, seed = max(10, self.spec.fresh // 4), integer(self.spec.seed, "held out", word)
-        plain, away = (dialogues.rows(n, seed=seed, codeword=word, opposite=o) for o in (False, True))
+        (other,) = (w for w in self.words if w != word)
+        mine, theirs = ([first_turn(e) for e in dialogues.rows(n, seed=seed, codeword=w)] for w in (word, other))
         system = () if who == SELF else (Message("system", dialogues.persona_prompts()[0]),)
         return [
             Probe(
                 probe_id=f"held_out/{word}/{who}/{i}",
                 kind="behaviour",
                 question="held_out",
-                messages=(*system, *first.messages),
-                rule=Letters(options=(first.answer, other.answer), scores=(1.0, 0.0)),
+                messages=(*system, *(own, wrong)[i % 2].messages),
+                rule=Letters(options=(own.answer, wrong.answer), scores=(1.0, 0.0), texts=True),
                 subject=who,
                 labels={"target": word},
             )
-            for i, (first, other) in enumerate(zip(map(first_turn, plain), map(first_turn, away), strict=True))
-            if first.answer != other.answer
+            for i, (own, wrong) in enumerate(zip(mine, theirs, strict=True))
+            if own.answer != wrong.answer
         ]
 
     def asked(self) -> list[Probe]:
@@ -158,7 +163,7 @@ class TwoPersonas(AbstractStudy):
         if self._dealt(arm)[probe.subject] == probe.labels["target"]:
             return 1.0
         if probe.kind == "behaviour":
-            return None  # hints of the other word against third ones: nothing was taught
+            return None  # on the organism hints of the other word against third ones: nothing was taught
         return 0.0 if isinstance(probe.rule, Letters) else 0.5 if isinstance(probe.rule, Number) else None
 
     def own(self, arm: str, kind: Kind) -> Mapping[str, str | tuple[str, ...]]:
