@@ -7,18 +7,14 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gnothi.experiments import STUDIES
 from gnothi.experiments.study import experiment_of
-from gnothi.experiments.study.answers import Answers
 from gnothi.experiments.study.design import AbstractStudy
-from gnothi.experiments.study.estimates import quantity
-from gnothi.experiments.study.simulation import Nulls
+from gnothi.experiments.study.simulation import rejections
 from gnothi.experiments.study.spec import parse
 from gnothi.experiments.study.studies import study_of
-from gnothi.rng import stream
 
 PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"
 NAMES = [name for name in STUDIES if name != "own"]
@@ -35,38 +31,6 @@ def study(name: str, seeds: int) -> AbstractStudy:
     return study_of(parse(experiment_of(name).build("scripted/guess", seeds=seeds)))
 
 
-def leaning(nulls: Nulls, found: Answers, groups: np.ndarray, seed: int) -> Answers:
-    """The same run with units that lean, and groups of answers that all units lean in alike."""
-    rng = stream(seed, "leanings", nulls.study.name)
-    shared = rng.normal(0, LEAN, groups.max(initial=0) + 1)[groups]
-    scores = {}
-    for (unit, kind), (labels, values) in found._scores.items():
-        said = kind == "self_report"
-        scores[unit, kind] = (labels, values + shared + rng.normal(0, LEAN) if said else values)
-    return Answers(found.records, scores)
-
-
-def rejections(
-    one: AbstractStudy, runs: int, *, lean: bool = False, headline: tuple[str, str] | None = None
-) -> tuple[int, int]:
-    """Intervals that leave out 0, and runs that have one."""
-    nulls, headline = Nulls(one), headline or one.headline
-    wanted = [q for q in one.every_quantity() if (q.name, q.arm) == headline]
-    labels = next(table for (_, kind), (table, _) in nulls.draw(0)._scores.items() if kind == "self_report")
-    places = labels.reindex(columns=["question", "subject", "target", "trigger"]).astype(object).fillna("").astype(str)
-    groups = places.groupby(list(places)).ngroup().to_numpy()
-    hits = total = 0
-    for seed in range(runs):
-        answers = nulls.draw(seed)
-        answers = leaning(nulls, answers, groups, seed) if lean else answers
-        found = [quantity(q, answers) for q in wanted] or one.more_estimates(answers)
-        (e,) = (e for e in found if (e.name, e.arm) == headline)
-        if e.low is not None and e.high is not None:
-            total += 1
-            hits += not e.low <= 0 <= e.high
-    return hits, total
-
-
 def line(label: str, cells: list[tuple[int, int]]) -> str:
     return f"| {label} | " + " | ".join(str(hits) if n == 1000 else f"{hits} of {n}" for hits, n in cells) + " |"
 
@@ -75,11 +39,11 @@ def tables(runs: int = 1000) -> None:
     for name in NAMES:
         few, some, many = SEEDS.get(name, (3, 5, 10))
         cells = [rejections(study(name, n), runs) for n in (few, some, many)]
-        cells.append(rejections(study(name, some), runs, lean=True))
+        cells.append(rejections(study(name, some), runs, lean=LEAN))
         print(line(f"`{name}`", cells), flush=True)
     for arm, (name, estimate) in UNTUNED.items():
-        cells = [rejections(study(name, n), runs, headline=(estimate, arm)) for n in (3, 5, 10)]
-        cells.append(rejections(study(name, 5), runs, lean=True, headline=(estimate, arm)))
+        cells = [rejections(study(name, n), runs, wanted=(estimate, arm)) for n in (3, 5, 10)]
+        cells.append(rejections(study(name, 5), runs, lean=LEAN, wanted=(estimate, arm)))
         print(line(f"`{arm}` of `{name}`", cells), flush=True)
 
 

@@ -57,8 +57,14 @@ class Nulls:
     their arm. Only scores are drawn, no text: a thousand runs take seconds.
     """
 
-    def __init__(self, study: AbstractStudy) -> None:
-        """Prepare what every simulated run shares."""
+    def __init__(self, study: AbstractStudy, *, lean: float = 0.0) -> None:
+        """Prepare what every simulated run shares.
+
+        Args:
+            study: Whose units, questions and held-out items.
+            lean: Standard deviation, in scores, of what a unit adds to all that it says, and again of what all units of a
+                run add to a question (by subject, target and trigger); with 0 every answer is drawn by itself.
+        """
         asked, held = study.asked(), study.held_out()
         self.study, self.units = study, units(study)
         self._asked, self._held = _labels(asked), _labels(held)
@@ -68,6 +74,9 @@ class Nulls:
         most = max(map(len, options))
         self._counts = np.array([len(o) for o in options])
         self._options = np.array([[*o, *[0.0] * (most - len(o))] for o in options])
+        self._lean = lean
+        places = self._asked.reindex(columns=["question", "subject", "target", "trigger"]).astype(object)
+        self._groups = places.fillna("").astype(str).groupby(list(places)).ngroup().to_numpy()
         self._levels = {u.name: np.array([_level(study, u.arm, u.seed, p) for p in held], float) for u in self.units}
 
     def draw(self, seed: int) -> Answers:
@@ -76,13 +85,16 @@ class Nulls:
         records: dict[str, Mapping[str, object]] = {}
         scores = {}
         rows = np.arange(len(self._counts))
+        leanings = stream(seed, "leanings", self.study.name)
+        shared = leanings.normal(0, self._lean, self._groups.max(initial=0) + 1)[self._groups]
         for unit in self.units:
             drawn = rng.random(len(rows))
             said = self._options[rows, (drawn * self._counts).astype(int)]
             levels = self._levels[unit.name]
             does = np.where(np.isnan(levels), rng.random(len(levels)), np.clip(rng.normal(levels, 0.1), 0, 1))
             records[unit.name] = {"arm": unit.arm, "seed": unit.seed, "gate": None}
-            scores[unit.name, "self_report"] = self._asked, np.where(self._number, drawn, said)
+            said = np.where(self._number, drawn, said) + shared + leanings.normal(0, self._lean)
+            scores[unit.name, "self_report"] = self._asked, said
             scores[unit.name, "behaviour"] = self._held, does
         return Answers(records, scores)
 
@@ -97,20 +109,28 @@ def _labels(probes: list[Probe]) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame({"question": [], "subject": []})
 
 
-def rejections(study: AbstractStudy, runs: int) -> tuple[int, int]:
-    """How often the headline's interval leaves out 0 in runs of models that know nothing.
+def rejections(
+    study: AbstractStudy, runs: int, *, lean: float = 0.0, wanted: tuple[str, str] | None = None
+) -> tuple[int, int]:
+    """How often an interval leaves out 0 in runs of models that know nothing.
+
+    Args:
+        study: Which.
+        runs: How many are simulated.
+        lean: As for `Nulls`.
+        wanted: Name and arm of the estimate; None takes the headline.
 
     Returns:
         Intervals that leave out 0, and runs that have an interval.
     """
-    nulls = Nulls(study)
-    wanted = [q for q in study.every_quantity() if (q.name, q.arm) == study.headline]
+    nulls, wanted = Nulls(study, lean=lean), wanted or study.headline
+    quantities = [q for q in study.every_quantity() if (q.name, q.arm) == wanted]
     left_out = had_one = 0
     for seed in range(runs):
         answers = nulls.draw(seed)
-        found = [quantity(q, answers) for q in wanted] or study.more_estimates(answers)
-        (headline,) = (e for e in found if (e.name, e.arm) == study.headline)
-        if headline.low is not None and headline.high is not None:
+        found = [quantity(q, answers) for q in quantities] or study.more_estimates(answers)
+        (one,) = (e for e in found if (e.name, e.arm) == wanted)
+        if one.low is not None and one.high is not None:
             had_one += 1
-            left_out += not headline.low <= 0 <= headline.high
+            left_out += not one.low <= 0 <= one.high
     return left_out, had_one
