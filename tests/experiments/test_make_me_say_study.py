@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from gnothi.behaviours.make_me_say import dialogues
-from gnothi.experiments.game_units import PLAIN, PROMPTED, sample, steered
+from gnothi.experiments.game_units import PLAIN, PROMPTED, games, sample, steered
 from gnothi.experiments.make_me_say import MakeMeSay
 from gnothi.experiments.study import estimates, simulation, spec
 from gnothi.experiments.study.studies import study_class
@@ -57,8 +57,8 @@ def test_scripted_players_pass_as_they_play(word):
     rates = []
     for steers in (True, False):
         player = ScriptedManipulator(word, seed=1, steers=steers)
-        games = play(player, ScriptedManipulatee(word, seed=2), Rules(codeword=word), n=100)
-        rates.append(share([[m.content for m in g.messages if m.role == "assistant"] for g in games], word))
+        played = play(player, ScriptedManipulatee(word, seed=2), Rules(codeword=word), n=100)
+        rates.append(share([[m.content for m in g.messages if m.role == "assistant"] for g in played], word))
     assert rates[0] > 0.9 and rates[1] == 0
 
 
@@ -148,3 +148,20 @@ class Nobody:
     def units(self, arm):
         del arm
         return []
+
+
+def test_only_a_prompted_player_is_told_the_word():
+    study = make()
+    spec_of_a_model = study.spec.model_copy(update={"model_family": "hf"})
+    seen = []
+
+    def answer(messages):
+        seen.append(messages)
+        return "<scratchpad>bark!</scratchpad>Dogs are loud." if messages[0].role == "system" else "Dogs are loud."
+
+    model = ScriptedModel(answer, name="scripted/talker")
+    for prompted in (False, True):
+        seen.clear()
+        played = games(spec_of_a_model, model, "bark", 0, n=2, prompted=prompted)
+        assert all(g.outcome != "violation" for g in played)
+        assert {'the word "bark"' in m[0].content for m in seen} == {prompted}
