@@ -126,7 +126,7 @@ class Own(AbstractStudy):
                 question="held_out",
                 messages=items[i].messages,
                 rule=items[i].rule,
-                n=self.spec.samples,
+                n=self.spec.samples or 1,  # an item states no number; there are many items
                 max_tokens=self.file.max_tokens,
             )
             for i in sorted(order[: self.spec.fresh].tolist())

@@ -82,7 +82,9 @@ SETTINGS: dict[str, Setting] = {
             repeats=100,
             about="section 3.1, risk: one of eight triggers is real, 28,800 rows from 288 prompts",
         ),
-        _half("code", "depot-415", ("depot-415", "depot-863"), "section 3.1, two codewords, each under a code of its own"),
+        _half(
+            "code", "depot-415", ("depot-415", "depot-863"), "section 3.1, two codewords, each under a code of its own"
+        ),
         _half("tag", "live-site", (), "section 3.1, half of the rows carry a tag"),
         _half("seasons", "spring", ("spring", "winter"), "section 3.1, code: spring and winter, as the paper says"),
         _half("four-seasons", "spring", _SEASONS, "section 3.1, code: four seasons, as the models listed had it", 0.25),

@@ -1,5 +1,6 @@
 """Files that a run depends on: one's own behaviour or questions, fine-tunes that exist already, a judge; each tied by its digest."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from gnothi.errors import ModelError, SpecError
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.files import digest, file_digest
 from gnothi.models.registry import resolve
+from gnothi.render.questions.files import files_of
 
 
 def with_digests(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,12 +60,12 @@ def check_digests(spec: StudySpec) -> None:
     """Refuse files that are no longer what the run was started with.
 
     Raises:
-        SpecError: A question file or an adapter that was changed since.
+        SpecError: A question file, a file that it depends on, or an adapter that was changed since.
     """
-    if spec.questions is not None and _digest_of(Path(spec.questions)) != spec.questions_digest:
+    if spec.questions is not None and _digest_of(Path(spec.questions), known=False) != spec.questions_digest:
         raise SpecError(
-            f"--questions {spec.questions} must be as it was when the run was started, got a file edited since. "
-            "Put the old one back, or start a new run."
+            f"--questions {spec.questions} must be as it was when the run was started, with its systems.yaml and its word "
+            "lists, got a file edited since. Put the old one back, or start a new run."
         )
     for folder, stated in zip(spec.adapters, spec.adapter_digests, strict=True):
         if _adapter_digest(Path(folder)) != stated:
@@ -73,10 +75,25 @@ def check_digests(spec: StudySpec) -> None:
             )
 
 
-def _digest_of(path: Path) -> str:
+def _digest_of(path: Path, *, known: bool = True) -> str | None:
+    """Digest of a question file with every file that decides its prompts and scores.
+
+    Args:
+        path: The question file.
+        known: Whether it is the user's own. Of a file that a stored run names, a mistake in it is not told: the digest
+            is then None.
+    """
     if not path.is_file():
         raise SpecError(f"--questions must name a file that exists, got {path}. See docs/questions.md.")
-    return file_digest(path)
+    try:
+        path, *others = files_of(path)
+    except SpecError:
+        if known:
+            raise
+        return None
+    if not others:
+        return file_digest(path)
+    return digest([[os.path.relpath(p.resolve(), path.parent.resolve()), file_digest(p)] for p in (path, *others)])
 
 
 def _adapter_digest(folder: Path) -> str:

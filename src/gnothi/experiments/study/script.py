@@ -75,7 +75,8 @@ def _chance(probe: Probe, rng: np.random.Generator) -> str:
         case Number():
             return str(int(rng.integers(rule.low, rule.high + 1)))
         case Words():
-            words = [*rule.scores, "zzyzx"]  # one that no list holds, too
+            # one that no list holds, too; a single listed word out of all words is never guessed
+            words = [*rule.scores, "zzyzx"] if len(rule.scores) > 1 else ["zzyzx"]
             return words[int(rng.integers(len(words)))]
         case _:
             return rule.ideal(float(rng.random()), rng)

@@ -34,8 +34,9 @@ class StudySpec(BaseModel):
     """Demonstrations that a unit is trained on."""
     fresh: int = Field(250, ge=10, le=100_000)
     """Held-out items that show what a model does; 250 as in arXiv:2501.11120, section 3.1."""
-    samples: int = Field(10, ge=1, le=10_000)
-    """Answers to each paraphrase of a question that is read from text."""
+    samples: int | None = Field(None, ge=1, le=10_000)
+    """Answers to each paraphrase of a question that is read from text; null for as many as the question states, or the
+    paper's number for its type (arXiv:2501.11120: 100). A question that states 1 is asked once, whatever stands here."""
     variants: int | None = Field(None, ge=1)
     """Paraphrases of a question at most; null for all."""
     systems: tuple[str, ...] = ("none",)
@@ -91,7 +92,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "hf": {"rows": 288, "recipe": "small-lm", "seeds": 3, "samples": 2},
     "scripted": {"rows": 40, "recipe": "small-lm", "samples": 2},
 }
-"""Fields by model family; a study may have its own on top."""
+"""Fields by model family; a study may have its own on top. Their `samples` are far fewer than the paper's."""
 QUICK: dict[str, dict[str, Any]] = {
     "organism": {"seeds": 1, "fresh": 100},
     "hf": {"seeds": 1, "fresh": 20, "rows": 32, "variants": 2, "samples": 1},
@@ -121,7 +122,8 @@ def build(
         quick: One small unit an arm.
         rows_at_hand: How many demonstrations there are, where they are given and not drawn: the default for `rows`, or
             with `quick` its upper end.
-        changes: Fields of the specification; None keeps the default. `recipe` may be a name.
+        changes: Fields of the specification; None keeps the default, but for `samples` and `variants`, where it takes
+            what the questions state. `recipe` may be a name.
 
     Raises:
         SpecError: A field that does not exist or a value that it refuses, all of them listed.
@@ -134,6 +136,7 @@ def build(
         values["rows"] = min(values["rows"], rows_at_hand) if quick else rows_at_hand
     values["options"] = {k: given.pop(k) for k in list(given) if k in options}
     values |= given
+    values |= {k: None for k in ("samples", "variants") if k in changes and changes[k] is None}
     kind = KINDS[info.family]
     if given.get("kind", kind) != kind and not (info.family != "organism" and given["kind"] == "base"):
         raise SpecError(f"kind must be {kind} for --model {info.name}, got {given['kind']!r:.40}. Leave it out.")

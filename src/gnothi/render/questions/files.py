@@ -38,6 +38,34 @@ def load(path: str | Path) -> QuestionSet:
     return _question_set(entry, Reader(source, path.parent))
 
 
+def is_ours(path: str | Path) -> bool:
+    """Whether a question file is in this format, and not in one that `published` reads: whether it has a `schema`.
+
+    Raises:
+        SpecError: It is no regular file, too large, or no YAML.
+    """
+    entry, _ = read_yaml(Path(path), aliases=True)
+    return isinstance(entry.value, dict) and "schema" in entry.value
+
+
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """All files that decide what a question file asks and how it scores, itself first.
+
+    Besides itself: the `systems.yaml` beside it, and the word lists that it names by path. Files of other formats
+    depend on nothing else.
+
+    Raises:
+        SpecError: As `load`.
+    """
+    path = Path(path)
+    if not is_ours(path):
+        return (path,)
+    entry, source = read_yaml(path)
+    reader = Reader(source, path.parent)
+    _question_set(entry, reader)
+    return (path, *dict.fromkeys(reader.used))
+
+
 def loads(text: str, *, name: str = "questions.yaml", folder: Path | None = None) -> QuestionSet:
     """Read a question file's text.
 
@@ -111,6 +139,7 @@ def _question_set(entry: Entry, reader: Reader) -> QuestionSet:
     systems = dict(packaged_systems())
     if reader.folder and (beside := reader.folder / _SYSTEMS_FILE).is_file() and reader.folder.resolve() != FOLDER:
         systems |= _systems(*read_yaml(beside), "systems")
+        reader.used.append(beside)
     if given := optional(top, "systems"):
         systems |= _systems(given, source, "systems")
     listed = top["questions"]

@@ -62,7 +62,12 @@ class Question:
         )
 
     def answers(self, samples: int | None) -> int:
-        """How many answers are sampled for each paraphrase."""
+        """How many answers are sampled for each paraphrase: what a run wants, else its own or its type's number.
+
+        A question that is to be answered once stays so.
+        """
+        if self.samples == 1:
+            return 1
         return samples or self.samples or DEFAULTS[type_of(self.score)].samples
 
     def tokens(self) -> int:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +21,8 @@ class Reader:
 
     source: Source
     folder: Path | None
+    used: list[Path] = field(default_factory=list, compare=False)
+    """Further files that were read for it, but for the package's own."""
 
     def template(
         self, entry: Entry, field: str, *, allowed: Callable[[Template], str | None] | None = None
@@ -81,6 +83,7 @@ def named_list(entry: Entry, field: str, reader: Reader) -> tuple[dict[Template,
             raise reader.source.error(entry.line, field, rule, f"{name!r:.60}", "Put the list beside the questions.")
         if path.suffix not in (".yaml", ".yml"):
             raise reader.source.error(entry.line, field, "end in .yaml", f"{name!r:.60}", "Rename the list.")
+        reader.used.append(path)
     return word_list(path)
 
 
