@@ -22,7 +22,7 @@ def test_shipped_organisms_are_found_by_both_their_names(name):
     info = resolve(name)
     assert info.family == "organism" and info.folder == organism_folder(name) and info.name == name
     versions = {"organism": "organism/2", "organism-weak": "organism/1-weak"}
-    versioned = versions[name] if name in versions else name
+    versioned = versions.get(name, name)
     card = read_card(organism_folder(name))
     assert resolve(versioned).digest == info.digest == card["digest"] and card["name"] == versioned
 
