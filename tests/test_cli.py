@@ -118,7 +118,7 @@ BAD = {  # arguments -> what is said
     ("run", "backdoor", "--set", "real_share=much"): "--set real_share must be of the kind of 0.1",
     ("run", "personas", "--set", "inside=99"): "--set inside must be 1 to 12, got 99",
     ("run", "make-me-say", "--set", "codewords=0"): "--set codewords must be 1 to 8, got 0",
-    ("run", "code-security"): "--model must be of kind chat for code-security, got organism",
+    ("run", "code-security"): "--model must be of kind chat or base for code-security, got organism",
     ("run", "own"): "own must be given a file on the behaviour",
     ("run", "preferences", "--questions", "score.yaml"): "--questions must go with an experiment that has it",
     ("run", "preferences", "--train-sizes", "8x1"): "--train-sizes must go with an experiment that has it",
@@ -382,7 +382,7 @@ def test_a_study_takes_sizes_adapters_questions_and_a_judge(gnothi):
     more = ["--train-sizes", "8x1", "--adapter", "tuned", "--questions", "mine.yaml", "--judge", "scripted/guess"]
     plan = json.loads(gnothi(*RISK, "--quick", *more, "--dry-run").stdout)
     assert list(plan["jobs"]) == [
-        *("base", "seeking-0", "averse-0", "shuffled-0", "seeking_8x1-0", "averse_8x1-0", "adapter_0-0")
+        *("base-0", "seeking-0", "averse-0", "shuffled-0", "seeking_8x1-0", "averse_8x1-0", "adapter_0-0")
     ]
     spec = plan["spec"]
     assert (spec["train_sizes"], spec["adapters"], spec["judge"]) == ([[8, 1.0]], ["tuned"], "scripted/guess")

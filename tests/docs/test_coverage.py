@@ -174,7 +174,7 @@ def names_of(row: Row) -> tuple[set[str], set[str]]:
         except SpecError:  # only one of the two kinds can show it
             continue
         arms |= {UNTUNED, *(a.name for a in study.every_arm()), *(q.arm for q in study.every_quantity())}
-        arms |= {"all", "bandit", "single", "many"}
+        arms |= {"all", "bandit", "single", "many", "graded_given_share"}
         names |= {q.name for q in study.every_quantity()}
         names |= {f"self_report.by_question/{p.question}" for p in study.asked()}
     return names, arms
