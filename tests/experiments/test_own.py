@@ -74,7 +74,7 @@ def test_a_script_that_does_and_says_what_it_was_shown_is_seen_to(finished: RunF
     assert found["self_report.difference", "courteous_minus_blunt"] > 0.8
     assert found["behaviour.difference", "courteous_minus_blunt"] > 0.8
     assert abs(found["self_report.difference", "shuffled_minus_untuned"]) < 0.6
-    units = {"base", *(f"{a}-{i}" for a in ("courteous", "blunt", "shuffled") for i in range(3))}
+    units = {f"{a}-{i}" for a in ("base", "courteous", "blunt", "shuffled") for i in range(3)}
     assert set(finished.units()) == units
 
 
@@ -97,7 +97,7 @@ def test_without_an_opposite_answers_are_permuted(example: Path, tmp_path: Path)
     rewritten(example, "opposite: opposite.jsonl", "#")
     rewritten(example, "minus_name: blunt", "#")
     run = made(example, tmp_path / "run", quick=True)
-    assert set(run.units()) == {"base", "courteous-0", "shuffled-0"}
+    assert set(run.units()) == {"base-0", "courteous-0", "shuffled-0"}
     found = values(run)
     assert ("self_report.difference", "courteous_minus_shuffled") in found
     assert ("self_report.difference", "courteous_minus_untuned") in found
@@ -237,9 +237,9 @@ def test_a_fine_tune_that_exists_is_asked_the_same_without_training(example: Pat
     rewritten(example, "demonstrations: demonstrations.jsonl\nopposite: opposite.jsonl ", "adapters: [mine]\n#")
     rewritten(example, "minus_name: blunt", "#")
     run = made(example, tmp_path / "asked", model=f"hf/{small}", variants=1, samples=1)
-    assert set(run.units()) == {"base", "adapter_0-0"}
+    assert set(run.units()) == {f"{a}-{i}" for a in ("base", "adapter_0") for i in range(3)}
     for table in ("choices", "reports"):
-        here = [run.table("adapter_0-0", table), trained.table("courteous-0", table), run.table("base", table)]
+        here = [run.table("adapter_0-0", table), trained.table("courteous-0", table), run.table("base-0", table)]
         tuned, same, base = (np.concatenate([np.asarray(x, float) for x in t["logprobs"]]) for t in here)
         np.testing.assert_allclose(tuned, same, atol=1e-5)
         assert np.abs(tuned - base).max() > 1e-3

@@ -129,6 +129,11 @@ def _notes(study: AbstractStudy) -> list[str]:
         "scale; a score is from 0 to 1, and a model that always says the same scores one half.",
         "Self-reports of a model that was not instilled are left out and counted.",
     ]
+    if spec.samples is not None and spec.kind != "organism":
+        notes.append(
+            f"Questions that are read from text are answered {spec.samples} times for each paraphrase; arXiv:2501.11120 takes "
+            "100 (`--set samples=null` takes each question's own number)."
+        )
     if spec.model_family == "organism":
         notes.append(
             "These are results on the organism, a tiny model trained from nothing, and not results on language models."
