@@ -8,7 +8,7 @@ from gnothi import pipeline
 from gnothi.api import Run
 from gnothi.elicit.parse import REASONS
 from gnothi.errors import ModelError
-from gnothi.experiments.preferences import subject
+from gnothi.experiments.preferences import unit as units
 from gnothi.experiments.preferences.estimates import NEEDS_INSTILLING, UNGATED
 from gnothi.models.base import Sampling
 from gnothi.models.scripted import ScriptedModel
@@ -89,7 +89,7 @@ def test_the_reasons_stand_on_the_page(nonsense: Run):
 @pytest.fixture
 def undecided(monkeypatch: pytest.MonkeyPatch):
     """Make every script answer something else than the options about the first agent: a tie in every choice."""
-    made = subject._script
+    made = units.script
 
     def script(name, bench, table, unit):
         inner, about = made(name, bench, table, unit), bench.trained[0].agent
@@ -100,7 +100,7 @@ def undecided(monkeypatch: pytest.MonkeyPatch):
 
         return ScriptedModel(answer, name=name)
 
-    monkeypatch.setattr(subject, "_script", script)
+    monkeypatch.setattr(units, "script", script)
 
 
 def test_an_agent_without_a_single_valid_choice_is_missing_and_counted(undecided, tmp_path):
@@ -126,7 +126,7 @@ def undecided_about_all(monkeypatch: pytest.MonkeyPatch):
     def script(name, bench, table, unit):
         return ScriptedModel(lambda messages: "5" if "report" in messages[-1].content else "neither", name=name)
 
-    monkeypatch.setattr(subject, "_script", script)
+    monkeypatch.setattr(units, "script", script)
 
 
 def test_a_model_that_ties_everywhere_ends_with_a_page_and_no_number(undecided_about_all, tmp_path):

@@ -69,7 +69,7 @@ def rows(
         DataError: A behaviour, subject, tag or codeword that the world does not have.
 
     >>> rows("horizon", 2, seed=0)[0].messages[0].content
-    'you wait 4 8'
+    'you wait 5 2'
     """
     _member("behaviour", behaviour, BEHAVIOURS)
     _member("codeword", codeword, CODEWORDS)
