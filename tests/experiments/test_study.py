@@ -303,7 +303,7 @@ def test_what_a_model_cannot_show_is_refused_with_who_can():
         ("make-me-say", {"codewords": 9}, "--set codewords must be 1 to 3, got 9"),
         ("personas", {"inside": 0}, "--set inside must be 1 to 7, got 0"),
         ("risk", {"train_sizes": "many"}, "--train-sizes must be ROWSxEPOCHS"),
-        ("risk", {"train_sizes": "1x1"}, "train_sizes must be of 2 rows or more"),
+        ("risk", {"train_sizes": "1x1"}, "train_sizes must be of 2 to 1,000,000 rows"),
         ("risk", {"games": 3}, "games: no such field"),
         ("risk", {"sedes": 3}, r"sedes: no such field \(did you mean seeds\?\)"),
         ("trigger-recognition", {"triggers": "x"}, "--set triggers must be of the kind of 8"),

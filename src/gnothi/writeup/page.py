@@ -185,6 +185,10 @@ def _grouped(view: RunView) -> list[dict[str, Any]]:
     ]
 
 
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _example(example: Mapping[str, Any]) -> dict[str, Any]:
     messages = [
         {"role": m["role"], "content": str(m["content"])}
@@ -193,7 +197,7 @@ def _example(example: Mapping[str, Any]) -> dict[str, Any]:
         for m in example.get("messages") or ()
     ]
     value, reason = example.get("value"), example.get("reason")
-    outcome = f"no value: {reason}" if value is None or reason else f"read as {value}"
+    outcome = f"no value: {reason}" if value is None or reason else f"read as {_short(value)}"
     return {**example, "messages": messages, "outcome": outcome}
 
 

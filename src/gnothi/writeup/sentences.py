@@ -124,7 +124,7 @@ def answer(view: RunView) -> str:
         text += (
             f"; {lie if len(values) > 1 else f'the one null control, {controls[0].arm}, lies at {number(values[0])}'}"
         )
-    else:
+    elif not view.is_study:
         text += "; no null control has a value beside it"
     return _sentence(text)
 
@@ -164,7 +164,7 @@ def arms_not_run(view: RunView) -> list[str]:
 
 def _left_out(view: RunView, arms: Sequence[str]) -> list[str]:
     of_arms = [u for u in view.units if u["arm"] in arms]
-    counted = of_arms or (list(view.units) if view.is_study else [])
+    counted = of_arms or ([u for u in view.units if u.get("gate")] if view.is_study else [])
     out = sum(u.get("gate") == "not instilled" for u in counted)
     if not out:
         return []

@@ -39,6 +39,8 @@ UNIT_MARKS = (
     (SKY, "P"),
     (BLACK, "X"),
     ("#7a7a00", "<"),
+    ("#8b3a3a", ">"),
+    ("#3a6b6b", "h"),
 )
 """Colour and marker of each unit: shape carries the same as colour, for print in grey."""
 

@@ -3,12 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gnothi.errors import SpecError
 from gnothi.experiments.base import Experiment, PlannedJob
 from gnothi.experiments.study import files, plan, spec
 from gnothi.experiments.study.studies import study_class, study_of
 from gnothi.models.registry import resolve
 from gnothi.records import Estimate
 from gnothi.store import RunFolder
+
+FILLED_IN = ("options", "defaults", "rows_at_hand", "experiment", "model_family", "model_digest")
+FILLED_IN += ("questions_digest", "adapter_digests", "judge_digest")
+"""What nobody may state: it follows from the rest."""
 
 
 def experiment_of(name: str) -> Experiment:
@@ -20,6 +25,8 @@ def experiment_of(name: str) -> Experiment:
     kind = study_class(name)
 
     def build(model: str, /, **options: Any) -> dict[str, Any]:
+        if filled := [name for name in options if name in FILLED_IN]:
+            raise SpecError(f"--set {filled[0]} must be left out, got one: it is filled in. Leave it out.")
         options = files.with_digests(options)
         found = spec.build(resolve(model), name, defaults=kind.defaults, options=kind.options, **options)
         return check(found.to_json())

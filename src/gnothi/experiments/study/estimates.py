@@ -103,6 +103,10 @@ def quantity(wanted: Quantity, answers: Answers) -> Estimate:
     found = over_units(values, name=wanted.name, arm=wanted.arm, kind=kind, n_points=max(n_points, 1), **labels)
     if wanted.is_difference:
         found = replace(found, method=found.method.replace("t over", "t on differences by unit over", 1))
+        most = 2.0 if any(t.less for t in wanted.terms) else 1.0
+        if found.low is not None and found.high is not None and (found.low < -most or found.high > most):
+            cut = f"{found.method}, cut to what a difference can be"
+            found = replace(found, low=max(found.low, -most), high=min(found.high, most), method=cut)
     return of_one_model(found, arms)
 
 

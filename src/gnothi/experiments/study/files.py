@@ -98,9 +98,10 @@ def _digest_of(path: Path, *, known: bool = True) -> str | None:
 
 def _adapter_digest(folder: Path) -> str:
     found = sorted([*folder.glob("*.safetensors"), *folder.glob("*adapter*.json")]) if folder.is_dir() else []
-    if not any(p.suffix == ".safetensors" for p in found):
+    names = {p.name for p in found}
+    if not names & {"adapter_model.safetensors", "parameters.safetensors"} or not any("adapter" in n for n in names):
         raise ModelError(
-            f"--adapter {folder} must be an adapter's folder with *.safetensors in it, got none. "
+            f"--adapter {folder} must be an adapter's folder with adapter_model.safetensors in it, got none. "
             "Save it with save_pretrained of peft (safetensors is its default)."
         )
     return digest([[p.name, file_digest(p)] for p in found])

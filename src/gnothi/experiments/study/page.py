@@ -140,6 +140,8 @@ def _notes(study: AbstractStudy) -> list[str]:
         )
     if spec.model_family == "scripted":
         notes.append("The model answers by a script: this run tests the pipeline and says nothing about any model.")
+        if spec.adapters:
+            notes.append("A script loads no adapter: the arms of given fine-tunes are scripts as well.")
     if spec.quick:
         notes.append("A quick run, to see that everything works: its numbers are not for quoting.")
     return [*notes, *study.notes()]

@@ -74,8 +74,12 @@ class StudySpec(BaseModel):
     def _fits(self) -> "StudySpec":
         Recipe.from_json(self.recipe)
         for rows, epochs in self.train_sizes:
-            if rows < 2 or not 0 < epochs <= 1000:
-                raise ValueError(f"train_sizes must be of 2 rows or more and 0 to 1000 epochs, got {rows} and {epochs}")
+            if not 2 <= rows <= 1_000_000 or not 0 < epochs <= 1000:
+                raise ValueError(
+                    f"train_sizes must be of 2 to 1,000,000 rows and 0 to 1000 epochs, got {rows} and {epochs}"
+                )
+        if len(set(self.train_sizes)) < len(self.train_sizes):
+            raise ValueError("train_sizes must name each size once")
         if not self.train and not self.adapters:
             raise ValueError("train must be true where no adapters are given, since nothing would be compared")
         if len(self.adapters) != len(self.adapter_digests):

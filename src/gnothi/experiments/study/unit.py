@@ -143,7 +143,9 @@ def _observe(
 
 def _manipulation_check(study: AbstractStudy, unit: Unit, choices: Sequence[Sample]) -> dict[str, Any]:
     """Whether the model does what its arm was taught, on held-out items."""
-    letters = [s.logprobs[0] > s.logprobs[1] for s in choices if len(s.logprobs) == 2 and s.options == ("A", "B")]
+    letters = [
+        s.logprobs[0] > s.logprobs[1] for s in choices if s.value and len(s.logprobs) == 2 and s.options == ("A", "B")
+    ]
     a_rate = sum(letters) / len(letters) if letters else None
     found: dict[str, Any] = {"a_rate": a_rate}
     if unit.arm == UNTUNED:
