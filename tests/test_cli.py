@@ -99,7 +99,7 @@ BAD = {  # arguments -> what is said
     (*RISK, "--train-sizes", "128x3,"): "--train-sizes must be ROWSxEPOCHS with commas",
     (*RISK, "--train-sizes", "1x3"): "train_sizes must be of 2 to 1,000,000 rows and 0 to 1000 epochs, got 1 and 3",
     (*RISK, "--train-sizes", "8xnan"): "0 to 1000 epochs, got 8 and nan",
-    (*RISK, "--adapter", "nosuch"): "--adapter nosuch must be an adapter's folder with *.safetensors in it",
+    (*RISK, "--adapter", "nosuch"): "--adapter nosuch must be an adapter's folder with adapter_model.safetensors in it",
     (*RISK, "--adapter", "pickled"): "--adapter pickled must be an adapter's folder",
     (*RISK, "--adapter", "file"): "--adapter file must be an adapter's folder",
     (*RISK, "--judge", "nosuch"): "must be organism, organism-weak",
