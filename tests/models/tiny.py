@@ -1,8 +1,12 @@
-"""A tiny random Llama with a word-level tokenizer, made on the spot: nothing is downloaded."""
+"""A tiny random Llama with a word-level tokenizer, made on the spot: nothing is downloaded.
+
+The families that people use, with tokenizers of their kinds: `FAMILIES`, `family(name)` and so on, from families.py.
+"""
 
 from pathlib import Path
 
 import torch
+from families import FAMILIES, SLIDING, family, family_folder, family_parts, family_tokenizer  # noqa: F401
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
