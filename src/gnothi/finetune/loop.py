@@ -21,7 +21,8 @@ from gnothi.finetune.schedule import share
 from gnothi.finetune.trainable import Trainable, fold
 from gnothi.models.adapter_files import load_adapter, save_adapter
 from gnothi.models.adapters import Adapter
-from gnothi.models.local import LocalModel, batches, pad_left, vocabulary_size
+from gnothi.models.local import LocalModel, batches, pad_left
+from gnothi.models.local_scoring import vocabulary_size
 from gnothi.records import TrainRow
 
 __all__ = ["Gate", "Progress", "TrainJob", "TrainRow", "Trained", "train"]

@@ -220,6 +220,7 @@ class AdapterStack:
         row_ids: For each adapter its tokens; shorter lists leave the last rows unused.
         full: Changed parameters; only with k = 1.
         index: (batch,) adapter of each example, sorted or not; None means adapter 0 for all.
+        head_index: (n,) the same for the positions that the head sees, where those are not (batch, pos).
         hook_ids: Ids of the hooks that the stack has on a module now.
     """
 
@@ -230,6 +231,7 @@ class AdapterStack:
         self.row_ids: list[tuple[int, ...]] = [()] * k
         self.full: dict[str, Tensor] = {}
         self.index: Tensor | None = None
+        self.head_index: Tensor | None = None
         self._blocks = False
         self._slots: Tensor | None = None
         self.hook_ids: set[int] = set()
@@ -316,15 +318,16 @@ class AdapterStack:
         if self.k == 1:
             ids = torch.tensor(self.row_ids[0], device=x.device)
             return output.index_copy(-1, ids, x @ rows[0, : len(ids)].T)
-        assert self.index is not None
+        owner = self.index if self.head_index is None else self.head_index
+        assert owner is not None
         size, width = output.shape[-1], rows.shape[1]
         columns = torch.full((self.k, width), size, dtype=torch.long)  # unused rows go to a column that is cut off
         for j, ids in enumerate(self.row_ids):
             columns[j, : len(ids)] = torch.tensor(ids)
-        flat = x.reshape(len(self.index), -1, x.shape[-1])
-        values = torch.bmm(flat, rows[self.index].mT)
+        flat = x.reshape(len(owner), -1, x.shape[-1])
+        values = torch.bmm(flat, rows[owner].mT)
         wide = torch.cat([output.reshape(*flat.shape[:2], size), values.new_zeros(*flat.shape[:2], 1)], -1)
-        at = columns.to(x.device)[self.index][:, None].expand(-1, flat.shape[1], -1)
+        at = columns.to(x.device)[owner][:, None].expand(-1, flat.shape[1], -1)
         return wide.scatter(-1, at, values)[..., :size].view(output.shape)
 
     def attach(self, module: nn.Module) -> Callable[[], None]:

@@ -1,8 +1,7 @@
 """A local model: an ordinary transformers folder, asked in batches, with adapters that share one base module.
 
 Knows nothing of behaviours or training. Parameters are read from safetensors only, and no code from a model's folder
-is run. Scoring feeds `ids(prompt) + ids(answer)` without its last token, padded on the left so that all answers end
-at the same place: the head is applied there and nowhere else.
+is run. Scoring is in `local_scoring`, sampling in `local_sampling`.
 """
 
 import contextlib
@@ -17,21 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from gnothi.errors import DataError
-from gnothi.models import local_files, local_llama, local_sampling
+from gnothi.models import local_files, local_llama, local_sampling, local_scoring
 from gnothi.models.adapter_files import load_adapter
 from gnothi.models.adapters import Adapter, AdapterStack
 from gnothi.models.base import AbstractLanguageModel, Answer, Capabilities, NumberDistribution, Sampling
+from gnothi.models.local_scoring import LOGIT_BUDGET
 from gnothi.models.local_text import Codec
 from gnothi.records import Messages
-
-TOKEN_BUDGET = {"cpu": 2048}
-"""Tokens of one forward pass when scoring, padding included, by kind of device: a CPU is faster on what its cache holds."""
-
-ELSEWHERE_BUDGET = 16384
-"""The same on any other kind of device."""
-
-LOGIT_BUDGET = 2**26
-"""Logits of one forward pass (answer positions x vocabulary): 256 MB in float32."""
 
 PAD_SHARE = 0.125
 """Largest share of padding in a batch; documents of more different lengths go into separate batches."""
@@ -220,53 +211,13 @@ class LocalModel(AbstractLanguageModel):
         logits = module(input_ids=ids, **extra).logits
         return logits[:, -keep:]
 
-    def _answer_logprobs(self, sequences: Sequence[tuple[int, ...]], keeps: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Yield (i, (keep_i, d_vocab) float32 log-probabilities at the last keep_i positions of sequence i)."""
-        with torch.inference_mode(), self.attached() as module:
-            vocabulary = vocabulary_size(module)
-            budget = TOKEN_BUDGET.get(self.device.type, ELSEWHERE_BUDGET)
-            for batch in batches([len(s) for s in sequences], keeps, vocabulary, budget):
-                ids, mask = pad_left([sequences[i] for i in batch], self.device)
-                keep = max(keeps[i] for i in batch)
-                logits = self.end_logits(ids, mask, keep, module=module)
-                logprobs = torch.log_softmax(logits.float(), -1).cpu().numpy()
-                for row, i in enumerate(batch):
-                    yield i, logprobs[row, keep - keeps[i] :]
-
     def _score(
         self, prompt_ids: list[list[int]], answer_ids: list[list[list[int]]], stop_digits: bool = False
     ) -> list[np.ndarray]:
         """Sum of log-probabilities of each answer's tokens; with `stop_digits`, times P(no digit follows)."""
-        # Answers that share a beginning share a forward pass: only the longest contexts are run.
-        sequences: list[tuple[int, ...]] = []
-        keeps: list[int] = []
-        scores = [np.zeros(len(options)) for options in answer_ids]
-        wanted: list[list[tuple[int, int, int, int | None]]] = []  # (prompt, option, position, token or None: digits)
-        for j, options in enumerate(answer_ids):
-            contexts: dict[tuple[int, ...], list[tuple[int, int | None]]] = {}
-            for o, ids in enumerate(options):
-                for t, token in enumerate(ids):
-                    contexts.setdefault(tuple(ids[:t]), []).append((o, token))
-                if stop_digits:
-                    contexts.setdefault(tuple(ids), []).append((o, None))
-            home: dict[tuple[int, ...], int] = {}
-            for context in sorted(contexts, key=len, reverse=True):
-                if context not in home:
-                    sequences.append((*prompt_ids[j], *context))
-                    keeps.append(len(context) + 1)
-                    wanted.append([])
-                    for t in range(len(context) + 1):
-                        home.setdefault(context[:t], len(sequences) - 1)
-                wanted[home[context]].extend((j, o, len(context), token) for o, token in contexts[context])
-        digits = np.array(self.codec.digit_ids if stop_digits else [], dtype=int)
-        for i, logprobs in self._answer_logprobs(sequences, keeps):
-            for j, o, position, token in wanted[i]:
-                if token is None:
-                    longer = float(np.exp(logprobs[position, digits]).sum())
-                    scores[j][o] += np.log(max(1.0 - longer, 1e-30))
-                else:
-                    scores[j][o] += float(logprobs[position, token])
-        return scores
+        digits = self.codec.digit_ids if stop_digits else None
+        with self.attached() as module:
+            return local_scoring.score(module, prompt_ids, answer_ids, digits=digits, stack=self._stack)
 
     def option_logprobs(self, prompts: Sequence[Messages], options: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Natural-log probability of each option as the beginning of the answer; see the base class."""
@@ -326,12 +277,6 @@ class LocalModel(AbstractLanguageModel):
         prompt_ids, _ = self.codec.encode_many(prompts, [[]] * len(prompts))
         with torch.inference_mode(), self.attached() as module:
             return local_sampling.sample(module, self.codec, prompt_ids, sampling, self.device)
-
-
-def vocabulary_size(module: nn.Module) -> int:
-    """How many logits the head gives a position."""
-    config: Any = module.config
-    return int(config.get_text_config().vocab_size)
 
 
 def pad_left(sequences: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gnothi.models.forest import Forest
+
 
 def applies(module: nn.Module, ours: Collection[int]) -> bool:
     """Whether `end_logits` gives what the module itself would give.
@@ -50,16 +52,7 @@ def end_logits(module: Any, ids: Tensor, keep: int) -> Tensor:
     batch, length = ids.shape
     keep = min(keep, length)
     x = body.embed_tokens(ids)  # (batch, pos, d_model)
-    cos, sin = body.rotary_emb(x, torch.arange(length, device=ids.device)[None])
-    half = cos.shape[-1] // 2
-    cos = cos[:, :, None]
-    sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)[:, :, None]  # signs of the rotation's swapped halves
-
-    def rotated(flat: Tensor, heads: int, start: int) -> Tensor:
-        z = flat.view(batch, -1, heads, 2 * half)
-        z = z * cos[:, start:] + z.roll(half, -1) * sin[:, start:]
-        return z.transpose(1, 2)  # (batch, head, pos, d_head)
-
+    turn = _Rotation(body, x, torch.arange(length, device=ids.device)[None])
     mask = None
     if 1 < keep < length:
         mask = torch.ones(keep, length, dtype=torch.bool, device=ids.device).tril(length - keep)
@@ -69,13 +62,13 @@ def end_logits(module: Any, ids: Tensor, keep: int) -> Tensor:
         n_keys = module.config.num_key_value_heads
         n_heads = module.config.num_attention_heads
         h = _norm(layer.input_layernorm, x)
-        k = rotated(attention.k_proj(h), n_keys, 0)
+        k = turn(attention.k_proj(h))
         v = attention.v_proj(h).view(batch, length, n_keys, -1).transpose(1, 2)
         start = 0
         if number == last and keep < length:
             start = length - keep
             h, x = h[:, start:], x[:, start:]
-        q = rotated(attention.q_proj(h), n_heads, start)
+        q = turn(attention.q_proj(h), start)
         if n_heads > n_keys:
             k, v = (t.repeat_interleave(n_heads // n_keys, 1) for t in (k, v))
         if start:  # one query sees every key, several need the mask
@@ -86,6 +79,56 @@ def end_logits(module: Any, ids: Tensor, keep: int) -> Tensor:
         h = _norm(layer.post_attention_layernorm, x)
         x = x + layer.mlp.down_proj(layer.mlp.act_fn(layer.mlp.gate_proj(h)) * layer.mlp.up_proj(h))
     return module.lm_head(_norm(body.norm, x[:, -keep:]))
+
+
+def forest_logits(module: Any, forest: Forest, rows: Tensor, places: Tensor) -> Tensor:
+    """Logits at some places of a forest.
+
+    Args:
+        module: A `LlamaForCausalLM` for which `applies` holds.
+        forest: What it reads.
+        rows: (n,) row of each place.
+        places: (n,) place in its row.
+
+    Returns:
+        (n, d_vocab).
+    """
+    body = module.model
+    batch, length = forest.ids.shape
+    x = body.embed_tokens(forest.ids)
+    turn = _Rotation(body, x, forest.depths if forest.ends is not None else forest.depths[:1])
+    mask = None if forest.ends is None else forest.mask()
+    for layer in body.layers:
+        attention = layer.self_attn
+        h = _norm(layer.input_layernorm, x)
+        q, k = turn(attention.q_proj(h)), turn(attention.k_proj(h))
+        v = attention.v_proj(h).view(batch, length, -1, turn.size).transpose(1, 2)
+        if q.shape[1] > k.shape[1]:
+            k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+        z = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None and length > 1, scale=attention.scaling
+        )
+        x = x + attention.o_proj(z.transpose(1, 2).reshape(batch, length, -1))
+        h = _norm(layer.post_attention_layernorm, x)
+        x = x + layer.mlp.down_proj(layer.mlp.act_fn(layer.mlp.gate_proj(h)) * layer.mlp.up_proj(h))
+    return module.lm_head(_norm(body.norm, x[rows, places][None]))[0]
+
+
+class _Rotation:
+    """Rotary positions: queries or keys (batch, pos, d) to (batch, head, pos, d_head)."""
+
+    def __init__(self, body: Any, x: Tensor, positions: Tensor):
+        cos, sin = body.rotary_emb(x, positions)
+        self.half = cos.shape[-1] // 2
+        self.size = 2 * self.half
+        self.cos = cos[:, :, None]
+        # signs of the rotation's swapped halves
+        self.sin = torch.cat([-sin[..., : self.half], sin[..., self.half :]], -1)[:, :, None]
+
+    def __call__(self, flat: Tensor, start: int = 0) -> Tensor:
+        z = flat.view(*flat.shape[:2], -1, self.size)
+        z = z * self.cos[:, start:] + z.roll(self.half, -1) * self.sin[:, start:]
+        return z.transpose(1, 2)
 
 
 def _norm(norm: Any, x: Tensor) -> Tensor:
