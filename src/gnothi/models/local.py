@@ -269,11 +269,7 @@ class LocalModel(AbstractLanguageModel):
 
         Sample i of prompt j depends on (seed, j, i) alone, up to rounding that depends on the batch.
         """
-        if sampling.n < 1 or sampling.max_tokens < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
-            raise DataError(
-                "Sampling must have n >= 1, max_tokens >= 1, temperature >= 0 and top_p in (0, 1], got "
-                f"{sampling.n}, {sampling.max_tokens}, {sampling.temperature} and {sampling.top_p}."
-            )
+        local_sampling.check(sampling)
         prompt_ids, _ = self.codec.encode_many(prompts, [[]] * len(prompts))
         with torch.inference_mode(), self.attached() as module:
             return local_sampling.sample(module, self.codec, prompt_ids, sampling, self.device)
