@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
-from gnothi.errors import SpecError, StoreError
-from gnothi.housekeeping import compare_runs, known_models, list_runs, remove_run, size_of
+from gnothi.errors import StoreError
+from gnothi.housekeeping import known_models, list_runs, remove_run, size_of
 from gnothi.models.registry import ORGANISMS, SCRIPTS
 from gnothi.records import Estimate
 from gnothi.store import RunFolder
@@ -53,22 +53,6 @@ def test_only_runs_are_removed(runs):
         with pytest.raises(StoreError, match=said):
             remove_run(runs / path)
     assert (runs / "second" / "spec.json").exists() and (runs / "notes").exists()
-
-
-def test_estimates_stand_side_by_side_and_gaps_are_said(runs):
-    other = RunFolder.create(runs / "other", {"experiment": "preferences", "model": "organism-weak"})
-    other.finish([estimate(value=0.25), estimate(name="c.d")], {"failed": []})
-    rows = compare_runs([runs / "first", runs / "other"])
-    first, second = str(runs / "first"), str(runs / "other")
-    assert [(r["estimate"], r["arm"], r[first], r[second]) for r in rows] == [
-        ("a.b", "tuned", "0.500 [0.10, 0.90] n=3", "0.250 [0.10, 0.90] n=3"),
-        ("a.b", "untuned", "missing", ""),
-        ("c.d", "tuned", "", "0.500 [0.10, 0.90] n=3"),
-    ]
-    with pytest.raises(SpecError, match="two runs or more, got 1"):
-        compare_runs([runs / "first"])
-    with pytest.raises(StoreError, match="must be a finished run"):
-        compare_runs([runs / "first", runs / "second"])
 
 
 def test_every_model_that_can_be_named_is_listed():

@@ -1,5 +1,6 @@
 """Gnothi from Python: the same runs as on the command line, with DataFrames for results."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,31 @@ def run(
 def load(path: str | Path, *, behaviour: str | None = None) -> Run:
     """Open a finished run; `behaviour` as for `Run`."""
     return Run(path, behaviour=behaviour)
+
+
+def compare(runs: Sequence[str | Path | Run], *, behaviour: str | None = None) -> "pd.DataFrame":
+    """Compare finished runs, each with the first; see `gnothi.comparison.compare_runs`.
+
+    Args:
+        runs: Two or more, as folders or opened.
+        behaviour: As for `Run`, where one of them has code of its own.
+
+    Returns:
+        One row for each (name, arm) and run after the first, with the columns of `gnothi.comparison.COLUMNS`. In
+        `attrs["differs"]` stand the fields of the specifications that differ, with their value in each run.
+
+    Raises:
+        SpecError: Fewer than two runs, or runs that share no estimate.
+        StoreError: A run is unfinished or was altered.
+    """
+    import pandas as pd
+
+    from gnothi.comparison import COLUMNS, compare_runs
+
+    found = compare_runs([r.path if isinstance(r, Run) else r for r in runs], behaviour=behaviour)
+    frame = pd.DataFrame([dict(row) for row in found.rows], columns=list(COLUMNS))
+    frame.attrs["differs"] = dict(found.differs)
+    return frame
 
 
 def replicate(paper: str, directory: str | Path, *, inputs: str | Path | None = None, model: str | None = None) -> Any:

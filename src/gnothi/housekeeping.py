@@ -1,11 +1,10 @@
-"""Runs as things on a disk: list, compare, remove; and the models that can be named."""
+"""Runs as things on a disk: list, remove; and the models that can be named."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gnothi.errors import GnothiError, SpecError, StoreError
+from gnothi.errors import GnothiError, StoreError
 from gnothi.models.registry import ORGANISMS, SCRIPTS, resolve
 from gnothi.store import RunFolder
 
@@ -65,30 +64,6 @@ def remove_run(path: Path) -> None:
         raise StoreError(
             f"{path} must be removable, got {error.strerror} for {error.filename}. Remove it yourself."
         ) from error
-
-
-def compare_runs(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Estimates of several runs side by side, a row a (name, arm), in the first run's order.
-
-    Raises:
-        SpecError: Fewer than two runs.
-    """
-    if len(paths) < 2:
-        raise SpecError(f"compare must be given two runs or more, got {len(paths)}. Name another run folder.")
-    tables = [{(e.name, e.arm): e for e in RunFolder.open(p).estimates()} for p in paths]
-    keys = list(dict.fromkeys(k for t in tables for k in t))
-    rows = []
-    for name, arm in keys:
-        row: dict[str, Any] = {"estimate": name, "arm": arm}
-        for path, table in zip(paths, tables, strict=True):
-            e = table.get((name, arm))
-            if e is None or e.value is None:
-                row[str(path)] = "" if e is None else "missing"
-            else:
-                interval = f" [{e.low:.2f}, {e.high:.2f}]" if e.low is not None and e.high is not None else ""
-                row[str(path)] = f"{e.value:.3f}{interval} n={e.n}"
-        rows.append(row)
-    return rows
 
 
 def known_models() -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ SRC = ROOT / "src" / "gnothi"
 LAYERS = (  # lowest first; the modules of one line do not import each other, unless FLOOR says so
     ("_version", "errors"),
     ("records",),
-    ("rng", "intervals", "files", "yaml_file", "store", "executor"),
+    ("rng", "intervals", "files", "yaml_file", "store", "executor", "differences"),
     ("worker",),
     ("behaviours",),
     ("render",),
@@ -26,15 +26,15 @@ LAYERS = (  # lowest first; the modules of one line do not import each other, un
     ("writeup",),
     ("experiments",),
     ("pipeline",),
-    ("display", "terminal", "housekeeping", "doctor"),
+    ("display", "terminal", "housekeeping", "doctor", "comparison", "frame"),
     ("api",),
     ("cli",),
     ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-FLOOR = {"rng", "intervals", "files", "store", "executor"}
+FLOOR = {"rng", "intervals", "files", "store", "executor", "differences"}
 STAGES = {"data", "finetune", "measure", "elicit", "score"}
-TENSORS = ("finetune/", "mechanisms/", "testbeds/", "models/local", "models/adapter", "models/organism")
+TENSORS = ("finetune/", "mechanisms/", "testbeds/", "models/local", "models/adapter", "models/organism", "models/forest")
 TENSOR_LIBRARIES = {"torch", "transformers", "peft", "accelerate"}
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "matplotlib", "scipy.stats")
 MAX_LINES = 400

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gnothi.experiments.preferences.estimates import STATISTICS, _estimate, _gate
+from gnothi.experiments.preferences.estimates import STATISTICS, Wanted, _estimate, _gate
 from gnothi.experiments.preferences.evidence import Evidence
 from gnothi.experiments.preferences.page import command
 from gnothi.experiments.preferences.spec import build
@@ -54,7 +54,7 @@ def piece(seed: int, gate: str, *, arm: str = "tuned", unit: str | None = None) 
 
 def estimate(name: str, pieces: list[Evidence]):
     kind, statistic = STATISTICS[name]
-    return _estimate(name, pieces[0].arm, kind, statistic, pieces, Run())
+    return _estimate(Wanted(name=name, arm=pieces[0].arm, kind=kind, statistic=statistic), pieces, Run())
 
 
 def test_a_unit_below_the_gate_is_left_out_and_counted_and_the_others_still_speak():

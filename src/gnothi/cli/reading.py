@@ -1,6 +1,7 @@
 """Commands that show and tidy runs."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -55,13 +56,32 @@ def list_(folder: Annotated[Path, typer.Argument(help="Where runs lie.")] = Path
     print_rows(list_runs(folder))
 
 
-@app.command(epilog="Example: gnothi compare runs/strong runs/weak")
-def compare(paths: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Two or more runs.")]) -> None:
-    """Put the estimates of several runs side by side."""
-    from gnothi.housekeeping import compare_runs
-    from gnothi.terminal import print_rows
+@app.command(epilog="Example: gnothi compare runs/strong runs/weak --json | jq '.[0]'")
+def compare(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Two or more runs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="A list of rows; missing numbers are null.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    behaviour: Trusted = None,
+) -> None:
+    """Put runs beside the first one, with differences: in pairs where seeds and items are the same.
 
-    print_rows(compare_runs(paths))
+    Fields of the specifications that differ come first, on standard error.
+    """
+    from gnothi.comparison import compare_runs
+
+    if as_json and as_csv:
+        raise SpecError("--json and --csv must be given one at a time, got both.")
+    found = compare_runs(paths, behaviour=behaviour)
+    for line in found.said():
+        print(line, file=sys.stderr)
+    if as_json:
+        print(found.to_json())
+    elif as_csv:
+        print(found.to_csv(), end="")
+    else:
+        from gnothi.terminal import print_rows
+
+        print_rows(found.table())
 
 
 @app.command(epilog="Example: gnothi clean runs/seven --yes")

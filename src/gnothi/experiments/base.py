@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gnothi.differences import Key, Numbers, Shared
 from gnothi.executor import Job
 from gnothi.records import Estimate
 from gnothi.store import RunFolder
@@ -37,3 +38,7 @@ class Experiment:
     """What the page is made from."""
     points: Callable[[RunFolder], Any]
     """What each number is made of, a DataFrame: points of `preferences`, scores by unit and question of a study."""
+    by_unit: Callable[[RunFolder], Mapping[Key, Numbers]]
+    """The number of each fine-tuned model behind the estimates over models."""
+    shared: Callable[[RunFolder, RunFolder], Mapping[Key, Shared]]
+    """What two runs of this experiment have in common, estimate by estimate: models of one seed that met the same items."""

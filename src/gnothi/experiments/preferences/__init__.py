@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gnothi.differences import Key, Numbers, Shared
 from gnothi.experiments.base import Experiment, PlannedJob
 from gnothi.experiments.preferences import plan, spec
 from gnothi.models.registry import resolve
@@ -46,6 +47,18 @@ def _points(run: RunFolder) -> Any:
     return points(run)
 
 
+def _by_unit(run: RunFolder) -> Mapping[Key, Numbers]:
+    from gnothi.experiments.preferences.by_unit import by_unit
+
+    return by_unit(run)
+
+
+def _shared(first: RunFolder, second: RunFolder) -> Mapping[Key, Shared]:
+    from gnothi.experiments.preferences.by_unit import shared
+
+    return shared(first, second)
+
+
 EXPERIMENT = Experiment(
     name="preferences",
     summary="instil attribute weights by choices alone, ask for them, compare with what was learned",
@@ -57,4 +70,6 @@ EXPERIMENT = Experiment(
     score=_score,
     view=_view,
     points=_points,
+    by_unit=_by_unit,
+    shared=_shared,
 )

@@ -1,7 +1,7 @@
 """All numbers of a `preferences` run: every statistic of every arm, over units, with its controls beside it."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -139,36 +139,63 @@ UNGATED = ("report.validity", "report.spread", "report.option_drift", "report.po
 """What is said of reports as such holds whether or not anything was instilled."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One number of the run: a statistic of an arm's evidence."""
+
+    name: str
+    arm: str
+    kind: Kind
+    statistic: Statistic
+    gated: bool = True
+    """Whether it says nothing where nothing was instilled, in the arms of `NEEDS_INSTILLING`."""
+
+    @property
+    def needs_instilling(self) -> bool:
+        """Whether a unit below the gate is left out of it."""
+        return self.gated and self.arm in NEEDS_INSTILLING and self.name not in UNGATED
+
+
+def wanted(maximum: int) -> list[Wanted]:
+    """Every statistic of every arm; `maximum` is the end of the weights' scale."""
+    extremes: Statistic = lambda e: agreement.without_extremes(  # noqa: E731
+        e.reported, e.learned, _against(e, e.learned), maximum=maximum
+    )
+    every: dict[str, tuple[Kind, Statistic]] = STATISTICS | {"agreement.without_extremes": ("correlation", extremes)}
+    found = [
+        Wanted(name=name, arm=arm, kind=kind, statistic=statistic)
+        for arm in ARMS
+        for name, (kind, statistic) in every.items()
+    ]
+    trained = (*REPORT_ARMS, "native_introspection")
+
+    def more(name: str, arms: Sequence[str], statistic: Statistic, *, gated: bool = True) -> None:
+        found.extend(Wanted(name=name, arm=a, kind="correlation", statistic=statistic, gated=gated) for a in arms)
+
+    more("agreement.learned_vs_target", ("tuned",), _learned_vs_target, gated=False)
+    more("agreement.remeasured", ("tuned", *trained), _remeasured)
+    more("behaviour.shift", trained, _shift, gated=False)
+    more("native.reported_vs_learned", ("native", "native_introspection", "native_untuned"), _headline)
+    return found
+
+
 def score(run: RunFolder) -> list[Estimate]:
     """Score a run from its stored units: a pure function of them."""
     evidences = evidences_of(run)
-    by_arm: dict[str, list[Evidence]] = {arm: [] for arm in ARMS}
-    for e in evidences.all:
-        by_arm[e.arm].append(e)
+    by_arm = by_arms(evidences.all)
     maximum = evidences.bench.behaviour.domain.scale[1]
-    extra: dict[str, tuple[Kind, Statistic]] = {
-        "agreement.without_extremes": (
-            "correlation",
-            lambda e: agreement.without_extremes(e.reported, e.learned, _against(e, e.learned), maximum=maximum),
-        )
-    }
-    found: list[Estimate] = []
-    for arm, pieces in by_arm.items():
-        for name, (kind, statistic) in (STATISTICS | extra).items():
-            found.append(_estimate(name, arm, kind, statistic, pieces, evidences))
-    found += [
-        _only("agreement.learned_vs_target", "tuned", "correlation", _learned_vs_target, by_arm, evidences, gated=False)
-    ]
-    for arm in ("tuned", *REPORT_ARMS, "native_introspection"):
-        found.append(_only("agreement.remeasured", arm, "correlation", _remeasured, by_arm, evidences))
-    for arm in (*REPORT_ARMS, "native_introspection"):
-        found.append(_only("behaviour.shift", arm, "correlation", _shift, by_arm, evidences, gated=False))
-    for arm in ("native", "native_introspection", "native_untuned"):
-        statistic = STATISTICS["agreement.reported_vs_learned"][1]
-        found.append(_only("native.reported_vs_learned", arm, "correlation", statistic, by_arm, evidences))
-    found += _gains(by_arm)
+    found = [_estimate(w, by_arm[w.arm], evidences) for w in wanted(maximum)]
+    found += gains(by_arm)
     found += manipulation(evidences)
     found += trust(evidences, maximum)
+    return found
+
+
+def by_arms(pieces: Iterable[Evidence]) -> dict[str, list[Evidence]]:
+    """Evidence by arm, every arm there."""
+    found: dict[str, list[Evidence]] = {arm: [] for arm in ARMS}
+    for e in pieces:
+        found[e.arm].append(e)
     return found
 
 
@@ -182,38 +209,16 @@ def unit_values(run: RunFolder) -> list[dict[str, Any]]:
     return rows
 
 
-def _only(
-    name: str,
-    arm: str,
-    kind: Kind,
-    statistic: Statistic,
-    by_arm: dict[str, list[Evidence]],
-    evidences: Evidences,
-    *,
-    gated: bool = True,
-) -> Estimate:
-    return _estimate(name, arm, kind, statistic, by_arm[arm], evidences, gated=gated)
-
-
-def _estimate(
-    name: str,
-    arm: str,
-    kind: Kind,
-    statistic: Statistic,
-    pieces: list[Evidence],
-    evidences: Evidences,
-    *,
-    gated: bool = True,
-) -> Estimate:
+def _estimate(this: Wanted, pieces: list[Evidence], evidences: Evidences) -> Estimate:
     """One (name, arm): over units, or inside the one model that the arm is about."""
+    name, arm, kind, statistic = this.name, this.arm, this.kind, this.statistic
     against = "" if name in UNGATED else AGAINST.get(name, ARMS[arm].against)
     if not pieces:
         return missing(name, arm, _why_absent(arm, evidences), against=against)
-    needs = gated and arm in NEEDS_INSTILLING and name not in UNGATED
     gate = _gate(pieces) if arm in NEEDS_INSTILLING else None
     if name in UNGATED and len({e.units for e in pieces}) == 1:
         pieces = pieces[:1]  # one model's answers, however many units they are compared with
-    kept = [e for e in pieces if not (needs and e.gate == "not instilled")]
+    kept = [e for e in pieces if not (this.needs_instilling and e.gate == "not instilled")]
     if not kept:
         return missing(name, arm, _not_instilled(len(pieces)), against=against, gate=gate)
     values = [statistic(e) for e in kept]
@@ -251,7 +256,7 @@ def _not_instilled(n: int) -> str:
     return f"not instilled in any of {n} units, so self-reports are not interpreted"
 
 
-def _gate(pieces: list[Evidence]) -> str | None:
+def _gate(pieces: Sequence[Evidence]) -> str | None:
     """`not instilled` only if no unit is left: those below the gate are left out and counted."""
     gates = [e.gate for e in pieces if e.gate is not None]
     if not gates:
@@ -278,7 +283,7 @@ def _shift(e: Evidence) -> Value:
     return reliability.between_learned(e.own, e.learned, ("weights learned after", "weights learned before"))
 
 
-def _gains(by_arm: dict[str, list[Evidence]]) -> list[Estimate]:
+def gains(by_arm: Mapping[str, Sequence[Evidence]]) -> list[Estimate]:
     """Report training against its parent and against its controls, unit by unit on the same held-out agents."""
     found = []
 

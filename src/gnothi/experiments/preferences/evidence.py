@@ -1,5 +1,6 @@
 """What each arm rests on: stored tables lined up as arrays, one piece of evidence a unit of replication."""
 
+import copy
 import functools
 import json
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,7 @@ def evidences_of(run: RunFolder) -> "Evidences":
     return _cached(run.path.resolve(), tuple(run.units()), stamp)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # two runs that are compared
 def _cached(path: Path, units: tuple[str, ...], stamp: int) -> "Evidences":
     return Evidences(RunFolder.open(path))
 
@@ -94,6 +95,14 @@ class Evidences:
         self.records = {u: r for u, r in records.items() if u not in self.skipped}
         self.units = set(self.records)
         self._tables: dict[tuple[str, str], Table] = {}
+
+    def of_seed(self, seed: int) -> "Evidences":
+        """The same run as if it had this training seed alone, base included; nothing is read again."""
+        found = copy.copy(self)
+        found.records = {u: r for u, r in self.records.items() if r["seed"] in (seed, None)}
+        found.units = set(found.records)
+        found.__dict__["all"] = [e for e in self.all if e.seed == seed]
+        return found
 
     def table(self, unit: str, name: str, scope: str) -> Table:
         """One table of a unit, for one set of agents."""

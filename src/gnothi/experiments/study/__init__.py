@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gnothi.differences import Key, Numbers, Shared
 from gnothi.errors import SpecError
 from gnothi.experiments.base import Experiment, PlannedJob
 from gnothi.experiments.study import files, plan, spec
@@ -58,6 +59,16 @@ def experiment_of(name: str) -> Experiment:
 
         return page.points(run)
 
+    def by_unit(run: RunFolder) -> Mapping[Key, Numbers]:
+        from gnothi.experiments.study import by_unit as taken_apart
+
+        return taken_apart.by_unit(run)
+
+    def shared(first: RunFolder, second: RunFolder) -> Mapping[Key, Shared]:
+        from gnothi.experiments.study import by_unit as taken_apart
+
+        return taken_apart.shared(first, second)
+
     return Experiment(
         name=name,
         summary=kind.summary,
@@ -69,6 +80,8 @@ def experiment_of(name: str) -> Experiment:
         score=score,
         view=view,
         points=points,
+        by_unit=by_unit,
+        shared=shared,
     )
 
 

@@ -86,6 +86,25 @@ class Answers:
         units = self.units(arm)
         return len(units) == 1 and (arm == UNTUNED or arm.startswith(f"{ADAPTER}_"))
 
+    def of_seed(self, seed: int) -> "Answers":
+        """The same run as if it had this training seed alone; a model that was asked once stays."""
+        kept = {u: r for u, r in self.records.items() if r["seed"] in (seed, None) or self.asked_once(r["arm"])}
+        return Answers(kept, self._scores)
+
+    def shared(self, other: "Answers", rows: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> "Answers":
+        """The same answers without those that the other run could not score: both are then of the same items.
+
+        Args:
+            other: The other run's answers.
+            rows: (unit, kind) -> rows of this run and the same items' rows of the other, for what both were asked.
+        """
+        scores = dict(self._scores)
+        for key, (mine, theirs) in rows.items():
+            labels, values = self._scores[key]
+            missing = ~np.isfinite(other._scores[key][1][theirs])
+            scores[key] = labels, np.where(_where(mine[missing], len(values)), np.nan, values)
+        return Answers(self.records, scores)
+
     def table(self, unit: str, kind: str) -> pd.DataFrame:
         """A unit's scores: `question, subject, score` and one column for each label."""
         labels, values = self._scores[unit, kind]
@@ -138,3 +157,9 @@ class Answers:
         kept = [f for f, v in zip(found, values, strict=True) if v is not None]
         seeds = [int(self.records[u]["seed"] or 0) for u in units]
         return Scored(values, seeds, sum(k[1] for k in kept), sum(f[2] for f in found))
+
+
+def _where(rows: np.ndarray, n: int) -> np.ndarray:
+    found = np.zeros(n, bool)
+    found[rows] = True
+    return found

@@ -16,9 +16,13 @@ NOBODY = "no unit of this arm was finished"
 
 def score(study: AbstractStudy, answers: Answers) -> list[Estimate]:
     """Every estimate of a run: a pure function of what its units answered."""
+    return over_models(study, answers) + study.more_estimates(answers)
+
+
+def over_models(study: AbstractStudy, answers: Answers) -> list[Estimate]:
+    """The estimates that are means, or mean differences, over fine-tuned models."""
     found = [e for arm in _arms(study) for e in _of_arm(study, answers, arm)]
-    found += [quantity(q, answers) for q in study.every_quantity()]
-    return found + study.more_estimates(answers)
+    return found + [quantity(q, answers) for q in study.every_quantity()]
 
 
 def _arms(study: AbstractStudy) -> list[str]:
