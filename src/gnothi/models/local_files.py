@@ -1,7 +1,9 @@
 """Opening a transformers folder: what must be there, what is refused, and the digest of what decides the answers."""
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,20 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No bars of transformers' on the terminal."""
+    from transformers.utils import logging
+
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bar:
+            logging.enable_progress_bar()
+
+
 def open_folder(folder: Path, dtype: str, device: str, trust_remote_code: bool) -> tuple[nn.Module, Any, str]:
     """Module, tokenizer and digest of a transformers folder; the errors are those of `LocalModel.load`."""
     if trust_remote_code:
@@ -66,28 +82,23 @@ def open_folder(folder: Path, dtype: str, device: str, trust_remote_code: bool) 
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise SpecError(f"model folder must hold a tokenizer, got no tokenizer.json in {folder}. Save the tokenizer.")
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        opened: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=DTYPES[dtype],
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        module, info = opened
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with quiet():
+            opened: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=DTYPES[dtype],
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+            module, info = opened
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(
             f"model folder must open with transformers, got {type(error).__name__} from {folder}: {error}"
         ) from error
-    finally:
-        if bar:
-            logging.enable_progress_bar()
     absent = sorted(info["missing_keys"]) + sorted(str(k) for k in info.get("mismatched_keys", ()))
     if absent:
         raise ModelError(
