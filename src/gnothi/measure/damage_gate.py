@@ -1,0 +1,95 @@
+"""When a fine-tune broke too much for its self-reports to be interpreted: thresholds with their reasons, in one place."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from gnothi.errors import SpecError
+from gnothi.measure.damage import NOT_FINITE, Damage
+
+LEAST_BASE_INSTRUCTIONS = 0.25
+"""Below this share the base itself does not follow, and losing it says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """How much may be lost. None leaves that figure out."""
+
+    loss: float | None = 1.5
+    """Nats a token that held-out loss may lie above the base's."""
+    instructions: float | None = 0.5
+    """Least share of the base's passed checks that must still pass."""
+    letter_bias: float | None = 0.4
+    """How far |letter bias| may lie above the base's."""
+    loops: float | None = 0.5
+    """Largest share of texts that end in a loop, where the base stays below it."""
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} must be a number above 0 or null, got {value!r:.40}"
+            for name, value in asdict(self).items()
+            if value is not None
+            and not (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf)
+        ]
+        if wrong:
+            raise SpecError(f"damage_gate: {'; '.join(wrong)}. See docs/damage.md.")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Thresholds":
+        """The defaults with some of them changed.
+
+        Raises:
+            SpecError: A figure that has no threshold, or a value that is none.
+        """
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise SpecError(f"damage_gate must have fields among {', '.join(known)}, got {unknown}. See docs/damage.md.")
+        return cls(**dict(values))
+
+    def to_json(self) -> dict[str, float | None]:
+        """Plain values."""
+        return asdict(self)
+
+
+WHY: dict[str, str] = {
+    "loss": "a model that has lost this much of its language answers questions about itself with what is left; ordinary "
+    "fine-tunes of the organism stay below 0.6, LoRA on 270 M parameters below 0.5",
+    "instructions": "a question is an instruction: who follows half as many no longer answers what is asked",
+    "letter_bias": "answers by letter then say which letter, and no longer which option",
+    "loops": "written answers are then the loop's and not the model's",
+}
+"""Threshold -> why it is there."""
+
+
+def verdict(found: Damage, thresholds: Thresholds) -> tuple[bool, str | None]:
+    """Whether so little is broken that self-reports can be interpreted, and if not, why.
+
+    A figure that a model cannot give decides nothing; one that came out as no finite number fails. The base model
+    itself is never judged.
+
+    Returns:
+        Whether it passed, and everything that did not, in one line.
+    """
+    figures = found.figures
+    wrong = [f"{name}: {NOT_FINITE}" for name, f in figures.items() if f.reason == NOT_FINITE]
+    loss, said, bias, loops = (figures[n] for n in ("loss", "instructions", "letter_bias", "loops"))
+    if thresholds.loss is not None and (change := loss.change) is not None and change > thresholds.loss:
+        wrong.append(
+            f"held-out loss is {loss.value:.2f} nats a token against the base's {loss.base:.2f}, "
+            f"more than {thresholds.loss:g} above it"
+        )
+    if thresholds.instructions is not None and said.value is not None and said.base is not None:
+        least = thresholds.instructions * said.base
+        if said.base >= LEAST_BASE_INSTRUCTIONS and said.value < least:
+            wrong.append(f"{said.value:.0%} of instructions are followed against the base's {said.base:.0%}")
+    if thresholds.letter_bias is not None and bias.value is not None and bias.base is not None:
+        if abs(bias.value) - abs(bias.base) > thresholds.letter_bias:
+            wrong.append(
+                f"letter bias is {bias.value:+.2f} against the base's {bias.base:+.2f}: the letter is answered, not "
+                "the option"
+            )
+    if thresholds.loops is not None and loops.value is not None and loops.base is not None:
+        if loops.value > thresholds.loops >= loops.base:
+            wrong.append(f"{loops.value:.0%} of texts end in a loop against the base's {loops.base:.0%}")
+    return not wrong, "; ".join(wrong) or None
