@@ -13,6 +13,7 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "logit": ("logit", ()),
     "lora": ("training", ("lora",)),
     "fleet": ("training", ("fleet",)),
+    "sampling": ("sampling", ()),
 }
 """What can be measured -> the module that does it and what its `run` is given."""
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
