@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gnothi import pipeline
+from gnothi import frame, pipeline
 from gnothi.errors import SpecError, StoreError
 from gnothi.files import read_table
 from gnothi.store import RunFolder
@@ -45,10 +45,36 @@ class Run:
 
     @property
     def units(self) -> "pd.DataFrame":
-        """One row a unit: arm, seed, fold, gate, choice agreement, A-rate, steps, tokens, digests."""
-        import pandas as pd
+        """One row a unit: arm, seed, fold, gate, choice agreement, A-rate, damage (`damage.…`), steps, tokens, digests."""
+        return frame.units(self.folder)
 
-        return pd.DataFrame([self.folder.read_unit(u, check_files=False) for u in self.folder.units()])
+    def frame(self, *, prompts: bool = False) -> "pd.DataFrame":
+        """Everything asked and what came back, one row for each unit and item or question: `gnothi.frame.COLUMNS`.
+
+        Args:
+            prompts: Whether to add `messages`, each prompt as JSON text.
+        """
+        return frame.frame(self.folder, prompts=prompts)
+
+    def adapter(self, unit: str) -> Path:
+        """Folder of a unit's adapter, after checking that it is the one that the run's numbers rest on.
+
+        Args:
+            unit: A fine-tuned model of this run, e.g. `tuned-0`; `units` lists them.
+
+        Raises:
+            SpecError: No such unit, or one that trained nothing.
+            StoreError: A file in it was altered.
+        """
+        known = [u for u in self.folder.units() if self._trained(u)]
+        if unit not in known:
+            few = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+            raise SpecError(f"unit must be one that was fine-tuned here ({few or 'none was'}), got {unit!r:.80}.")
+        self.folder.read_unit(unit)
+        return self.folder.unit_path(unit) / "adapter"
+
+    def _trained(self, unit: str) -> bool:
+        return any(name.startswith("adapter/") for name in self.folder.read_unit(unit, check_files=False)["files"])
 
     @property
     def points(self) -> "pd.DataFrame":

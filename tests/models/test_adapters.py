@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gnothi.errors import ModelError, SpecError, StoreError
-from gnothi.models.adapter_files import load_adapter, save_adapter, verify_digest
+from gnothi.models.adapter_files import load_adapter, save_adapter, verify_digest, vllm_arguments, vllm_problem
 from gnothi.models.adapters import Adapter, AdapterSpec, AdapterStack, LoraStack, new_lora, target_modules
 
 IDS = torch.tensor([[27, 5, 7, 21, 22], [28, 5, 8, 14, 27]])
@@ -336,3 +336,44 @@ def test_fresh_lora_changes_nothing_and_depends_on_its_seed(model):
     assert all(torch.equal(one[n][0], same[n][0]) and not torch.equal(one[n][0], other[n][0]) for n in names)
     assert all(not b.any() and float(a.abs().max()) <= a.shape[1] ** -0.5 for a, b in one.values())
     assert np.isclose(float(one[names[0]][0].std()), 32**-0.5 / 3**0.5, rtol=0.2)
+
+
+@pytest.mark.parametrize(
+    "kind, why",
+    [("lora", None), ("rows", "embedding rows"), ("lora+rows", "embedding rows"), ("full", "every parameter")],
+)
+def test_what_vllm_does_not_serve_says_why(tmp_path, kind, why):
+    model = tiny.model()
+    save_adapter(made(kind, model), tmp_path / "a", model.module)
+    problem = vllm_problem(tmp_path / "a")
+    assert problem is None if why is None else why in (problem or "")
+    if why is not None:
+        with pytest.raises(ModelError, match=f"must be one that vLLM serves, got .*{why}"):
+            vllm_arguments(tmp_path / "a", "mine")
+
+
+@pytest.mark.parametrize(
+    "values, why",
+    [
+        ({"use_dora": True}, "it is DoRA"),
+        ({"bias": "all"}, "biases were tuned"),
+        ({"modules_to_save": ["lm_head"]}, "whole modules"),
+        ({"r": 513}, "its rank is 513, and vLLM takes at most 512"),
+        ({"rank_pattern": {"q_proj": 1024}}, "its rank is 1024"),
+        ({"peft_type": "IA3"}, "its kind is 'IA3'"),
+        ({"use_rslora": True, "r": 512}, None),
+    ],
+)
+def test_limits_of_vllm_are_known_without_it(folder, values, why):
+    change_config(folder, **{"trainable_token_indices": None, **values})
+    problem = vllm_problem(folder)
+    assert problem is None if why is None else why in (problem or "")
+
+
+def test_vllm_is_told_the_next_rank_that_it_knows(folder, tmp_path):
+    for rank, shown in ((3, "16"), (16, "16"), (17, "32"), (300, "320")):
+        change_config(folder, trainable_token_indices=None, r=rank)
+        found = vllm_arguments(folder, "mine")
+        assert found == ["--enable-lora", "--max-lora-rank", shown, "--lora-modules", f"mine={folder}"]
+    with pytest.raises(StoreError, match=r"must hold adapter_config.json or parameters.safetensors, got neither in"):
+        vllm_problem(tmp_path)

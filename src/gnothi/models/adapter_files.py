@@ -6,7 +6,8 @@
 | lora, lora+rows | `peft_type` LORA (rows as `trainable_token_indices`) | `adapter_model.safetensors`, PEFT's names |
 | full | none: PEFT has no such thing | `parameters.safetensors`: every changed parameter by its module's name |
 
-`gnothi_adapter.json` holds the kind, the adapter's digest and the base model's; a folder that PEFT wrote lacks it.
+`gnothi_adapter.json` holds the kind, the adapter's digest and the base model's, and where the base was read from, as
+`adapter_config.json` does; a folder that PEFT wrote lacks it.
 """
 
 import json
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gnothi.errors import ModelError, StoreError
+from gnothi.models import hub
 from gnothi.models.adapters import Adapter, AdapterSpec, embedding, head, is_tied, module_name
 
 CONFIG, TENSORS, FULL, OURS = (
@@ -57,6 +59,7 @@ def save_adapter(adapter: Adapter, folder: Path, module: nn.Module) -> None:
         save_file({n: t.contiguous() for n, t in tensors.items()}, folder / TENSORS)
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     ours = {"format": 1, "kind": spec.kind, "digest": adapter.digest, "base_digest": adapter.base_digest}
+    ours["base"] = base_of(module)[0]
     (folder / OURS).write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
 
 
@@ -68,7 +71,8 @@ def _to_peft(adapter: Adapter, module: nn.Module) -> tuple[dict[str, Tensor], di
         tensors[f"{_PREFIX}{name}.lora_B.weight"] = b
     table = module_name(module, embedding(module))
     leaf = table.rsplit(".", 1)[-1]
-    common = {"base_model_name_or_path": None, "inference_mode": True, "task_type": "CAUSAL_LM"}
+    base, revision = base_of(module)
+    common = {"base_model_name_or_path": base, "revision": revision, "inference_mode": True, "task_type": "CAUSAL_LM"}
     if spec.kind == "rows":
         assert adapter.rows is not None
         tensors[f"{_PREFIX}{table}.trainable_tokens_delta"] = adapter.rows
@@ -92,6 +96,15 @@ def _to_peft(adapter: Adapter, module: nn.Module) -> tuple[dict[str, Tensor], di
         tensors[f"{_PREFIX}{table}.token_adapter.trainable_tokens_delta"] = adapter.rows
         config["trainable_token_indices"] = {leaf: list(spec.row_token_ids)}
     return tensors, config | common
+
+
+def base_of(module: nn.Module) -> tuple[str | None, str | None]:
+    """Where a module was read from: a hub's id and commit, or a folder's absolute path; None for one made in memory."""
+    path = getattr(getattr(module, "config", None), "_name_or_path", "")
+    if not path or not Path(path).is_dir():
+        return None, None
+    folder = Path(path).absolute()
+    return hub.id_of(folder) or (str(folder), None)
 
 
 def _json(path: Path) -> Mapping[str, Any]:
@@ -153,6 +166,61 @@ def verify_digest(folder: Path) -> str:
     if not (Path(folder) / OURS).exists():
         raise StoreError(f"adapter folder must hold {OURS} with a digest, got none in {folder}. PEFT wrote it?")
     return load_adapter(folder).digest
+
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as `--max-lora-rank` (vllm/config/lora.py, 2025 and 2026); its default is 16."""
+
+
+def vllm_problem(folder: Path) -> str | None:
+    """Why vLLM does not serve an adapter as it is, or None if it does; nothing of vLLM is needed to know.
+
+    Args:
+        folder: An adapter's folder, ours or PEFT's.
+
+    Raises:
+        StoreError: No adapter there.
+
+    Source: vLLM's `lora/peft_helper.py` and `config/lora.py`; rows of tokens beside LoRA are asked for there and open
+    (vllm-project/vllm, issue 36501). Rank-stabilised LoRA is served.
+    """
+    folder = Path(folder)
+    if (folder / FULL).exists():
+        return "every parameter was tuned, and vLLM's adapters are LoRA alone: merge it into the base model"
+    if not (folder / CONFIG).exists():
+        raise StoreError(f"adapter folder must hold {CONFIG} or {FULL}, got neither in {folder}.")
+    config = _json(folder / CONFIG)
+    if config.get("peft_type") == "TRAINABLE_TOKENS" or config.get("trainable_token_indices"):
+        return "embedding rows were tuned, which vLLM refuses in an adapter: merge it into the base model"
+    if config.get("peft_type") != "LORA":
+        return f"its kind is {config.get('peft_type')!r}, and vLLM's adapters are LoRA alone"
+    if config.get("use_dora"):
+        return "it is DoRA, which vLLM refuses: merge it into the base model"
+    if config.get("modules_to_save"):
+        return "whole modules were saved with it, which vLLM refuses: merge it into the base model"
+    if config.get("bias", "none") != "none":
+        return "biases were tuned, which vLLM refuses: merge it into the base model"
+    ranks = [int(config.get("r") or 0), *map(int, (config.get("rank_pattern") or {}).values())]
+    if max(ranks) > VLLM_RANKS[-1]:
+        return f"its rank is {max(ranks)}, and vLLM takes at most {VLLM_RANKS[-1]}: merge it into the base model"
+    return None
+
+
+def vllm_arguments(folder: Path, name: str) -> list[str]:
+    """What `vllm serve BASE` needs besides to serve an adapter under a name.
+
+    Args:
+        folder: The adapter's folder.
+        name: What requests call it, as `model`.
+
+    Raises:
+        ModelError: vLLM does not serve it.
+    """
+    if problem := vllm_problem(folder):
+        raise ModelError(f"adapter must be one that vLLM serves, got {folder}: {problem}.")
+    rank = int(_json(Path(folder) / CONFIG).get("r") or 0)
+    least = next(r for r in VLLM_RANKS if r >= max(rank, 16))
+    return ["--enable-lora", "--max-lora-rank", str(least), "--lora-modules", f"{name}={Path(folder)}"]
 
 
 def _from_peft(config: Mapping[str, Any], tensors: dict[str, Tensor], base_digest: str, folder: Path) -> Adapter:
