@@ -34,7 +34,15 @@ LAYERS = (  # lowest first; the modules of one line do not import each other, un
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FLOOR = {"rng", "intervals", "files", "store", "executor", "differences"}
 STAGES = {"data", "finetune", "measure", "elicit", "score"}
-TENSORS = ("finetune/", "mechanisms/", "testbeds/", "models/local", "models/adapter", "models/organism", "models/forest")
+TENSORS = (
+    "finetune/",
+    "mechanisms/",
+    "testbeds/",
+    "models/local",
+    "models/adapter",
+    "models/organism",
+    "models/forest",
+)
 TENSOR_LIBRARIES = {"torch", "transformers", "peft", "accelerate"}
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "matplotlib", "scipy.stats")
 MAX_LINES = 400
@@ -195,7 +203,10 @@ def unsafe(tree: ast.AST) -> Iterator[str]:
             yield f"line {node.lineno}: calls {name}"
         for keyword in node.keywords:
             risky = keyword.arg in {"trust_remote_code", "allow_pickle", "shell"}
-            if risky and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False):
+            refused = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+            # what a user asked for by this name may be passed on under it, and under no other
+            asked = re.fullmatch(r"(\w+\.)*trust_remote_code", ast.unparse(keyword.value))
+            if risky and not refused and not (asked and keyword.arg == "trust_remote_code"):
                 yield f"line {node.lineno}: passes {keyword.arg}"
 
 
@@ -216,6 +227,8 @@ def test_nothing_turns_data_into_code(trees: dict[Path, ast.Module]):
         ("subprocess.run(x, shell=flag)", 1),
         ("model.eval()", 0),
         ("f(trust_remote_code=False)", 0),
+        ("f(trust_remote_code=spec.trust_remote_code)", 0),
+        ("f(trust_remote_code=trusted)", 1),
         ("re.compile('x')", 0),
     ],
 )

@@ -1,20 +1,26 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from gnothi.errors import GnothiError, ModelError, SpecError
 from gnothi.models.organism import organism_folder, read_card
-from gnothi.models.registry import ORGANISMS, SCRIPTS, folder_digest, resolve
+from gnothi.models.registry import ORGANISMS, SCRIPTS, check_device, folder_digest, resolve
 
 
 def model_folder(path):
     path.mkdir()
     (path / "config.json").write_text("{}")
-    (path / "model.safetensors").write_bytes(b"x")
+    save_file({"a": np.zeros(2, np.float32)}, path / "model.safetensors")
     (path / "tokenizer.json").write_text("{}")
     (path / "chat_template.jinja").write_text("t")
     return path
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-3])
 
 
 @pytest.mark.parametrize("name", ORGANISMS)
@@ -80,6 +86,15 @@ def test_the_digest_changes_with_what_decides_answers_and_with_nothing_else(tmp_
         (lambda f: (f / "config.json").write_text("{"), "config.json that parses"),
         (lambda f: (f / "model.safetensors").unlink(), r"must hold \*.safetensors, got none"),
         (lambda f: (f / "model.safetensors").rename(f / "m.bin"), r"got pickled parameters only \(m.bin\).*not opened"),
+        (lambda f: (f / "model.safetensors").rename(f / "m.safetensors"), "must hold model.safetensors or .*got m.safe"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 9), "must be whole, got model.safetensors .* header"),
+        (lambda f: cut(f / "model.safetensors"), r"must be whole, got \d+ of \d+ bytes of model.safetensors"),
+        (lambda f: (f / "tokenizer.json").unlink(), "must hold a tokenizer, got no tokenizer.json"),
+        (lambda f: (f / "model.safetensors.index.json").write_text("[]"), "must map parameters to files"),
+        (
+            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b.safetensors"}}'),
+            "must have all of its files, got no b.safetensors",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_opened_is_refused_with_what_is_wrong(tmp_path, spoil, said):
@@ -87,6 +102,44 @@ def test_a_folder_that_cannot_be_opened_is_refused_with_what_is_wrong(tmp_path, 
     spoil(folder)
     with pytest.raises(ModelError, match=said):
         resolve(f"hf/{folder}")
+
+
+def test_a_folder_needs_no_kind_before_it_where_its_name_can_be_no_other(tmp_path, monkeypatch):
+    folder = model_folder(tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+    assert resolve(str(folder)).family == "hf"
+    assert resolve("./m").digest == resolve("hf/m").digest
+    with pytest.raises(SpecError, match="--model must be organism"):
+        resolve("m")
+
+
+def test_the_page_learns_how_a_model_is_spoken_to(tmp_path):
+    folder = model_folder(tmp_path / "m")
+    assert resolve(f"hf/{folder}").provenance == {"renderer": "template"}
+    (folder / "chat_template.jinja").write_text("{% if enable_thinking %}<think>{% endif %}")
+    assert resolve(f"hf/{folder}").provenance == {"renderer": "template", "thinking": "off"}
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text('{"chat_template": [{"name": "default", "template": "{{ x }}"}]}')
+    assert resolve(f"hf/{folder}").provenance == {"renderer": "template"}
+    (folder / "tokenizer_config.json").unlink()
+    assert resolve(f"hf/{folder}").provenance == {"renderer": "plain/1"}
+
+
+def test_code_counts_where_the_configuration_names_it(tmp_path):
+    folder = model_folder(tmp_path / "m")
+    before = folder_digest(folder)
+    (folder / "modeling.py").write_text("x = 1")
+    assert folder_digest(folder) == before
+    (folder / "config.json").write_text('{"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}')
+    named = folder_digest(folder)
+    (folder / "modeling.py").write_text("x = 2")
+    assert folder_digest(folder) != named
+
+
+def test_the_cpu_is_always_here_and_other_devices_are_asked_for():
+    check_device("cpu")
+    with pytest.raises(SpecError, match="device must be one that torch has here, got 'warp'"):
+        check_device("warp")
 
 
 @pytest.mark.parametrize(

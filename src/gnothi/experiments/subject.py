@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gnothi.errors import ModelError
 from gnothi.finetune.recipes import Recipe
+from gnothi.measure.adapter_check import Canaries, canary
 from gnothi.models.base import AbstractLanguageModel
 from gnothi.models.registry import resolve
 from gnothi.records import TrainRow
@@ -51,14 +52,22 @@ def opened(name: str, digest: str, dtype: str, device: str) -> "Subject":
     from gnothi.models.local import LocalModel
 
     assert info.folder is not None
-    return Subject(name, LocalModel.load(info.folder, name=name, dtype=dtype, device=device))
+    model = LocalModel.load(info.folder, name=name, dtype=dtype, device=device)
+    return Subject(name, model if info.adapter is None else model.with_adapter(info.adapter), info.adapter)
 
 
 class Subject:
     """A base model that can be tuned and asked."""
 
-    def __init__(self, name: str, local: "LocalModel | None") -> None:
-        self.name, self.local = name, local
+    def __init__(self, name: str, local: "LocalModel | None", adapter: Path | None = None) -> None:
+        """Wrap an opened model.
+
+        Args:
+            name: As given on the command line.
+            local: The model, with its adapter on it if it has one; None for a script.
+            adapter: Folder of that adapter: what is tuned goes on from it.
+        """
+        self.name, self.local, self.adapter = name, local, adapter
 
     def base(self, script: Callable[[], AbstractLanguageModel]) -> AbstractLanguageModel:
         """The model as it came; `script` makes the one that a scripted model's name stands for."""
@@ -104,7 +113,7 @@ class Subject:
                 name=o.unit,
                 rows=o.rows,
                 seed=o.seed,
-                parent=o.parent,
+                parent=o.parent if o.parent is not None else self.adapter,
                 row_words=o.words if "rows" in recipe.kind else (),
             )
             for o in orders
@@ -112,10 +121,13 @@ class Subject:
         gate = None if stop is None else (lambda done, _job, model: stop(done, model))
         trained = train(self.local, jobs, recipe, progress=lambda done, total, _loss: step(done, total), gate=gate)
         results = []
-        for found in trained:
+        for order, found in zip(orders, trained, strict=True):
             folder = save(found.name)
             found.save(folder)
+            canaries = Canaries.of_rows(order.rows)
             facts = {
+                "canaries": canaries.to_json(),
+                "after_training": canary(self.local.with_adapter(found.adapter), canaries),
                 "adapter_digest": found.digest,
                 "losses": found.losses,
                 "steps": found.steps,

@@ -1,7 +1,7 @@
 """A local model: an ordinary transformers folder, asked in batches, with adapters that share one base module.
 
-Knows nothing of behaviours or training. Parameters are read from safetensors only, and no code from a model's folder
-is run. Scoring is in `local_scoring`, sampling in `local_sampling`.
+Knows nothing of behaviours or training. Parameters are read from safetensors only, and code from a model's folder is
+run only where that was asked for. Scoring is in `local_scoring`, sampling in `local_sampling`.
 """
 
 import contextlib
@@ -94,6 +94,7 @@ class LocalModel(AbstractLanguageModel):
         dtype: str = "float32",
         device: str = "cpu",
         trust_remote_code: bool = False,
+        quantise: str | None = None,
     ) -> "LocalModel":
         """Open an ordinary transformers folder.
 
@@ -102,13 +103,16 @@ class LocalModel(AbstractLanguageModel):
             name: What to call the model.
             dtype: `float32`, `bfloat16` or `float16`; never the checkpoint's own choice.
             device: A torch device, e.g. `cpu` or `cuda`.
-            trust_remote_code: Must stay False.
+            trust_remote_code: Whether code that the folder brings is run; only for code that was read and is trusted.
+            quantise: `4bit` or `8bit` for bitsandbytes' linear layers, or None.
 
         Raises:
-            SpecError: A folder that is no such folder, an unknown dtype, or `trust_remote_code`.
-            ModelError: Parameters that are missing, cut off or of another shape.
+            SpecError: An unknown dtype or quantisation, or a device that is not here.
+            ModelError: A folder that is no model's; parameters that are missing, cut off or of another shape; a model that
+                brings code of its own; bitsandbytes is missing.
         """
-        module, tokenizer, digest = local_files.open_folder(Path(folder), dtype, device, trust_remote_code)
+        found = local_files.open_folder(Path(folder), dtype, device, trust_remote_code, quantise)
+        module, tokenizer, digest = found
         return cls(module, tokenizer, name=name, digest=digest)
 
     @property

@@ -2,60 +2,42 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from gnothi.errors import ModelError, SpecError
 from gnothi.models.local_text import Codec
-from gnothi.models.registry import folder_digest
+from gnothi.models.model_cache import folder_digest, own_code, read_json
+from gnothi.models.model_files import check_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
-_INDEX = "model.safetensors.index.json"
+BITS = ("4bit", "8bit")
+"""How a model can be quantised while it is opened, by bitsandbytes."""
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, checked to be there and whole.
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not have here.
 
     Raises:
-        SpecError: No folder, no config.json, no safetensors.
-        ModelError: A file that the index names is missing, or a file is cut off.
+        SpecError: No device of that name, or not on this machine.
     """
-    if not folder.is_dir():
-        raise SpecError(f"model folder must exist, got {folder}. Check the path, or fetch the model first.")
-    if not (folder / "config.json").is_file():
-        raise SpecError(f"model folder must hold config.json, got {folder} without. Is it a transformers folder?")
-    if (folder / _INDEX).is_file():
-        try:
-            names = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ModelError(f"{_INDEX} must map parameters to files, got an unreadable one in {folder}.") from error
-        files = [folder / Path(name).name for name in names]
-    else:
-        files = [folder / "model.safetensors"]
-        if not files[0].is_file():
-            pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-            raise SpecError(
-                f"model folder must hold model.safetensors, got {pickles or 'no parameters'} in {folder}. "
-                "Pickle files can run code and are not read: save the model with safe_serialization."
-            )
-    for path in files:
-        if not path.is_file():
-            raise ModelError(f"model must have all of its files, got no {path.name} in {folder}. Fetch it again.")
-        try:
-            with safe_open(path, framework="pt") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"model file must be whole, got {path.name} in {folder} ({error}). Fetch or copy it again."
-            ) from error
-    return files
+    try:
+        kind = torch.device(device).type
+        if kind == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError, ImportError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SpecError(
+            f"device must be one that torch has here, got {device!r} ({said:.120}). "
+            "Use cpu, or see `gnothi doctor` for what is missing."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -72,15 +54,16 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def open_folder(folder: Path, dtype: str, device: str, trust_remote_code: bool) -> tuple[nn.Module, Any, str]:
+def open_folder(
+    folder: Path, dtype: str, device: str, trust_remote_code: bool = False, quantise: str | None = None
+) -> tuple[nn.Module, Any, str]:
     """Module, tokenizer and digest of a transformers folder; the errors are those of `LocalModel.load`."""
-    if trust_remote_code:
-        raise SpecError("trust_remote_code must be False, got True. No code from a model's folder is run.")
     if dtype not in DTYPES:
         raise SpecError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
-    weight_files(folder)
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise SpecError(f"model folder must hold a tokenizer, got no tokenizer.json in {folder}. Save the tokenizer.")
+    check_device(device)
+    check_model("model folder", folder)
+    _check_code(folder, trust_remote_code)
+    extra = _quantised(quantise, DTYPES[dtype], device)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -89,13 +72,16 @@ def open_folder(folder: Path, dtype: str, device: str, trust_remote_code: bool) 
                 folder,
                 dtype=DTYPES[dtype],
                 local_files_only=True,
-                trust_remote_code=False,
+                trust_remote_code=trust_remote_code,
                 use_safetensors=True,
                 output_loading_info=True,
+                **extra,
             )
             module, info = opened
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise ModelError(
             f"model folder must open with transformers, got {type(error).__name__} from {folder}: {error}"
         ) from error
@@ -105,7 +91,41 @@ def open_folder(folder: Path, dtype: str, device: str, trust_remote_code: bool) 
             f"model must have all parameters that its config names, got none for {absent[:3]} "
             f"({len(absent)} in all) in {folder}. Fetch or save it again."
         )
-    return module.to(device), tokenizer, folder_digest(folder)
+    return module if extra else module.to(device), tokenizer, folder_digest(folder)
+
+
+def _check_code(folder: Path, trusted: bool) -> None:
+    """Refuse a folder that transformers can open only by running the folder's own code, unless that was asked for."""
+    code = own_code(folder)
+    if trusted or "AutoModelForCausalLM" not in code:
+        return
+    from transformers import CONFIG_MAPPING
+
+    if read_json(folder / "config.json").get("model_type") not in CONFIG_MAPPING:
+        files = sorted({f"{str(v).split('.')[0]}.py" for v in code.values() if isinstance(v, str)})
+        raise ModelError(
+            f"model folder must open without code of its own, got one that brings {', '.join(files)[:200]} in {folder}. "
+            "Read that code; if you trust it, set trust_remote_code=true, and it is run on this machine."
+        )
+
+
+def _quantised(bits: str | None, dtype: torch.dtype, device: str) -> dict[str, Any]:
+    """What transformers has to be told so that linear layers are quantised while they are read."""
+    if bits is None:
+        return {}
+    if bits not in BITS:
+        raise SpecError(f"quantise must be one of {', '.join(BITS)}, got {bits!r}.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"quantise {bits} must have bitsandbytes installed, got none. Run: pip install 'gnothi[quantised]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    if bits == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:  # NF4, as QLoRA does (arXiv:2305.14314)
+        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def module_digest(module: nn.Module, tokenizer: Any) -> str:

@@ -6,6 +6,7 @@ same prompt tokens.
 """
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,29 @@ PLAIN = "plain/1"
 """Name of the renderer used where a tokenizer has no chat template; part of a model's digest."""
 
 _SENTINEL = "QXZANSWERQXZ"
+
+SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which templates are told whether the model thinks before it answers (Qwen 3, SmolLM 3; DeepSeek, Granite)."""
+
+_OPENED = re.compile(r"(?i)assistant[^'\"{}%]{0,40}<think>")
+_THINK, _CLOSE = "<think>", "\n</think>\n\n"
+
+
+def thinking_switch(template: str) -> str | None:
+    """The variable that a chat template reads, if it has such a switch.
+
+    >>> thinking_switch("{% if enable_thinking is defined and not enable_thinking %}...{% endif %}")
+    'enable_thinking'
+    """
+    code = " ".join(re.findall(r"\{[{%].*?[}%]\}", template, re.DOTALL))
+    return next((s for s in SWITCHES if re.search(rf"(?<![\w.'\"]){s}(?![\w'\"])", code)), None)
+
+
+def thinking_state(template: str) -> str | None:
+    """How a template is spoken to: `off` where it has a switch, `closed` where it always opens a thought, else None."""
+    if thinking_switch(template):
+        return "off"
+    return "closed" if _OPENED.search(template) else None
 
 
 def without_system(messages: Messages) -> Messages:
@@ -50,25 +74,62 @@ def render_plain(messages: Messages) -> str:
     return "".join(parts) + "Assistant:"
 
 
+def _default(template: Any) -> str:
+    """The template that is used where a tokenizer has several, by name."""
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else ""
+
+
+def _closed(text: str) -> str:
+    """Close a thought that a prompt ends in."""
+    return text.rstrip() + _CLOSE if text.rstrip().endswith(_THINK) else text
+
+
 class Codec:
     """Turns conversations and answers into token ids for one tokenizer.
 
     `glue` is the white space between prompt and answer: a space for the plain renderer, and for a template whatever
     white space it puts before an assistant's content beyond its generation prompt. It goes before an answer that does
     not start with white space itself, so that `A` and ` A` are the same answer.
+
+    Attributes:
+        renderer: `template`, or the name of the plain renderer.
+        thinking: None where the template knows of no thinking; `off` or `on` as its switch was set; `closed` where it
+            always opens a thought, which is closed again at once, so that what follows is the answer.
     """
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Any, *, thinking: bool = False):
+        """Look at a tokenizer's template.
+
+        Args:
+            tokenizer: A transformers tokenizer.
+            thinking: Whether a model that can think before it answers is let to; answers are then no longer what follows
+                the prompt, so that scoring means nothing.
+        """
         self.tokenizer = tokenizer
         self.has_template = bool(getattr(tokenizer, "chat_template", None))
         self.renderer = "template" if self.has_template else PLAIN
+        template = _default(getattr(tokenizer, "chat_template", None))
+        switch = thinking_switch(template)
+        self.thinking = thinking_state(template)
+        if thinking and self.thinking:
+            self.thinking = "on"
+        self._switch: dict[str, Any] = {switch: thinking} if switch else {}
         self.glue, self.end_ids = self._boundary()
+
+    def _apply(self, rows: Any, generation: bool) -> Any:
+        """What the template makes of one conversation or several."""
+        found = self.tokenizer.apply_chat_template(
+            rows, tokenize=False, add_generation_prompt=generation, **self._switch
+        )
+        if self.thinking != "closed" or not generation:
+            return found
+        return _closed(found) if isinstance(found, str) else [_closed(text) for text in found]
 
     def _template(self, messages: Messages, generation: bool) -> str:
         try:
-            return self.tokenizer.apply_chat_template(
-                messages_to_json(messages), tokenize=False, add_generation_prompt=generation
-            )
+            return self._apply(messages_to_json(messages), generation)
         except Exception as error:  # jinja2 raises many kinds; all mean that the template refuses this conversation
             roles = [m.role for m in messages]
             raise ModelError(
@@ -124,7 +185,7 @@ class Codec:
             return []
         rows = [messages_to_json(messages) for messages in asked]
         try:
-            return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
+            return self._apply(rows, True)
         except Exception:  # again one by one, so that the message names the conversation's roles
             return [self._template(messages, True) for messages in asked]
 
@@ -161,7 +222,7 @@ class Codec:
         Returns:
             Prompt ids, one list a prompt; and for each prompt the ids of each of its answers. An answer's ids are what
             the tokenizer adds to the prompt's ids when it follows in the text; where it would merge across the
-            boundary, the ids of the answer alone.
+            boundary, what it adds to a line's end.
 
         Raises:
             DataError: An empty conversation, or an answer without tokens.
@@ -178,16 +239,38 @@ class Codec:
         answer_ids: list[list[list[int]]] = [[] for _ in prompts]
         for j, answer, whole in zip(owners, flat, whole_ids, strict=True):
             head = prompt_ids[j]
-            if whole[: len(head)] == head and len(whole) > len(head):
-                ids = whole[len(head) :]
-            else:
-                ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+            follows = whole[: len(head)] == head and len(whole) > len(head)
+            ids = whole[len(head) :] if follows else self._continued(answer)
             if not ids:
                 raise DataError(f"answer must have at least one token, got {answer!r}.")
             answer_ids[j].append(list(ids))
         if any(not ids for ids in prompt_ids):
             raise DataError("prompt must have at least one token, got an empty text. Give the conversation content.")
         return prompt_ids, answer_ids
+
+    def _continued(self, answer: str) -> list[int]:
+        """Ids of an answer inside a text: some tokenizers put a space before a text, which is no part of the answer."""
+        before, whole = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("\n", f"\n{answer}"))
+        if whole[: len(before)] == before and len(whole) > len(before):
+            return whole[len(before) :]
+        return self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+
+    def first_tokens(self, messages: Messages, options: Sequence[str]) -> list[int]:
+        """The first token of each option after a prompt, for those who read nothing else.
+
+        Raises:
+            ModelError: Two options begin with the same token.
+        """
+        _, answers = self.encode_many([messages], [options])
+        first = [ids[0] for ids in answers[0]]
+        for i, token in enumerate(first):
+            if token in first[:i]:
+                same, piece = options[first.index(token)], self.tokenizer.convert_ids_to_tokens(token)
+                raise ModelError(
+                    f"options must begin with different tokens, got {same!r} and {options[i]!r} both with {piece!r}. "
+                    "Score whole options (option_logprobs), or ask in another way."
+                )
+        return first
 
     def encode(self, messages: Messages, answer: str | None = None) -> tuple[list[int], int]:
         """Token ids of a prompt and, if given, of an answer after it.
