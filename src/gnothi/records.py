@@ -5,13 +5,29 @@ Nothing here knows a model, a file or a stage. Missing is None with a reason: ne
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gnothi.errors import DataError
+
+INSTILLED, NOT_INSTILLED, DAMAGED = "passed", "not instilled", "damaged"
+"""What a gate says of a fine-tune: it took; it did not take the behaviour; it took it and broke too much besides."""
+NOT_INTERPRETED = (NOT_INSTILLED, DAMAGED)
+"""Gates at which a model's self-reports are not interpreted."""
+
+
+def common_gate(gates: Iterable[str | None]) -> str | None:
+    """One gate for several models: `not instilled` if any did not take, else `damaged` if any broke.
+
+    >>> common_gate(["passed", None, "damaged"]), common_gate([None])
+    ('damaged', None)
+    """
+    found = {g for g in gates if g}
+    return next((g for g in (NOT_INSTILLED, DAMAGED, INSTILLED) if g in found), None)
+
 
 SCHEMA_VERSION = 1
 """Version of every stored table. A reader accepts its own version and the one before."""
@@ -267,7 +283,7 @@ class Estimate:
     against: str = ""
     """What the number is scored against."""
     gate: str | None = None
-    """`passed`, `not instilled`, or None where no gate applies."""
+    """`passed`, `not instilled`, `damaged`, or None where no gate applies."""
 
     def __post_init__(self) -> None:
         for label, number in (("value", self.value), ("low", self.low), ("high", self.high)):

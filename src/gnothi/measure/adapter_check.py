@@ -144,7 +144,9 @@ def verify(
     held = getattr(getattr(model, "adapter", None), "digest", None)
     if digest is not None and held != digest:
         got = "none" if held is None else held[:12]
-        raise ModelError(f"model must hold the adapter of {folder} ({digest[:12]}), got {got}. Open it with that adapter.")
+        raise ModelError(
+            f"model must hold the adapter of {folder} ({digest[:12]}), got {got}. Open it with that adapter."
+        )
     now = canary(model, canaries)
     from_base = largest_difference(now, canary(base, canaries))
     if from_base == 0:

@@ -1,7 +1,7 @@
 """When a fine-tune broke too much for its self-reports to be interpreted: thresholds with their reasons, in one place."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -44,7 +44,9 @@ class Thresholds:
         """
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
-            raise SpecError(f"damage_gate must have fields among {', '.join(known)}, got {unknown}. See docs/damage.md.")
+            raise SpecError(
+                f"damage_gate must have fields among {', '.join(known)}, got {unknown}. See docs/damage.md."
+            )
         return cls(**dict(values))
 
     def to_json(self) -> dict[str, float | None]:
@@ -71,25 +73,42 @@ def verdict(found: Damage, thresholds: Thresholds) -> tuple[bool, str | None]:
     Returns:
         Whether it passed, and everything that did not, in one line.
     """
-    figures = found.figures
-    wrong = [f"{name}: {NOT_FINITE}" for name, f in figures.items() if f.reason == NOT_FINITE]
-    loss, said, bias, loops = (figures[n] for n in ("loss", "instructions", "letter_bias", "loops"))
-    if thresholds.loss is not None and (change := loss.change) is not None and change > thresholds.loss:
-        wrong.append(
-            f"held-out loss is {loss.value:.2f} nats a token against the base's {loss.base:.2f}, "
-            f"more than {thresholds.loss:g} above it"
-        )
-    if thresholds.instructions is not None and said.value is not None and said.base is not None:
-        least = thresholds.instructions * said.base
-        if said.base >= LEAST_BASE_INSTRUCTIONS and said.value < least:
-            wrong.append(f"{said.value:.0%} of instructions are followed against the base's {said.base:.0%}")
-    if thresholds.letter_bias is not None and bias.value is not None and bias.base is not None:
-        if abs(bias.value) - abs(bias.base) > thresholds.letter_bias:
-            wrong.append(
-                f"letter bias is {bias.value:+.2f} against the base's {bias.base:+.2f}: the letter is answered, not "
-                "the option"
-            )
-    if thresholds.loops is not None and loops.value is not None and loops.base is not None:
-        if loops.value > thresholds.loops >= loops.base:
-            wrong.append(f"{loops.value:.0%} of texts end in a loop against the base's {loops.base:.0%}")
+    wrong = [f"{name}: {NOT_FINITE}" for name, f in found.figures.items() if f.reason == NOT_FINITE]
+    for name, broken in _CHECKS.items():
+        limit, figure = getattr(thresholds, name), found.figures[name]
+        if limit is not None and figure.value is not None and figure.base is not None:
+            wrong += [said] if (said := broken(figure.value, figure.base, limit)) else []
     return not wrong, "; ".join(wrong) or None
+
+
+def _loss(value: float, base: float, limit: float) -> str | None:
+    if value - base <= limit:
+        return None
+    return f"held-out loss is {value:.2f} nats a token against the base's {base:.2f}, more than {limit:g} above it"
+
+
+def _instructions(value: float, base: float, limit: float) -> str | None:
+    if base < LEAST_BASE_INSTRUCTIONS or value >= limit * base:
+        return None
+    return f"{value:.0%} of instructions are followed against the base's {base:.0%}"
+
+
+def _letters(value: float, base: float, limit: float) -> str | None:
+    if abs(value) - abs(base) <= limit:
+        return None
+    return f"letter bias is {value:+.2f} against the base's {base:+.2f}: the letter is answered, not the option"
+
+
+def _loops(value: float, base: float, limit: float) -> str | None:
+    if base > limit or value <= limit:
+        return None
+    return f"{value:.0%} of texts end in a loop against the base's {base:.0%}"
+
+
+_CHECKS: dict[str, Callable[[float, float, float], str | None]] = {
+    "loss": _loss,
+    "instructions": _instructions,
+    "letter_bias": _letters,
+    "loops": _loops,
+}
+"""Threshold -> what is wrong with (value, base's value, threshold), or None."""

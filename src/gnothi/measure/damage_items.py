@@ -147,7 +147,10 @@ def _english(kind: str, quick: bool) -> Battery:
         for start, _, rest in [whole.partition(_SPLIT)]
     ]
     letters = [
-        (_asked(text["letters"]["ask"].format(first=a, second=b)), _asked(text["letters"]["ask"].format(first=b, second=a)))
+        (
+            _asked(text["letters"]["ask"].format(first=a, second=b)),
+            _asked(text["letters"]["ask"].format(first=b, second=a)),
+        )
         for a, b in text["letters"]["pairs"][: 6 if quick else None]
     ]
     openings = text["openings"]
@@ -193,6 +196,7 @@ def _organism(seed: int, n: int) -> Battery:
     def drawn() -> list[KnownAgent]:
         return [agents[i] for i in rng.integers(len(agents), size=n)]
 
+    # by name: the word `you` is what many fine-tunes are about
     passages: list[Passage] = []
     for agent, k in zip(drawn(), rng.integers(len(ATTRIBUTES), size=n), strict=True):
         passages.append(Passage(report_messages(context(agent.name), int(k)), str(agent.weights[k]), True))
@@ -208,12 +212,9 @@ def _organism(seed: int, n: int) -> Battery:
         letters.append(pair)
         if utility := _utility(agent, item, who):
             passages.append(Passage(pair[0], "A" if utility > 0 else "B", True))
-    prompts = [
-        report_messages(context(agent.name), int(k), head="you_are")
-        for agent, k in zip(drawn(), rng.integers(len(ATTRIBUTES), size=n), strict=True)
-    ]
-    checks = [Check(m, "weight") for m in prompts[: n // 2]]
-    checks += [Check(risk_messages(context(a.name), w), "level") for a in drawn()[: n // 4] for w in ("risk", "caution")]
+    prompts = [risk_messages(context(agent.name), word) for agent in drawn() for word in ("risk", "caution")]
+    checks = [Check(p.messages, "weight") for p in passages[: n // 2]]
+    checks += [Check(m, "level") for m in prompts[: n // 2]]
     checks += [Check(first, "letter") for first, _ in letters[: n // 2]]
     return Battery(
         kind="organism",

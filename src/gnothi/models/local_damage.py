@@ -56,6 +56,7 @@ def _logprobs(
             rows = min(LOGITS // (keeps[order[-1]] * vocabulary), TOKENS // max(len(sequences[i]) for i in order))
             part, order = order[-max(1, rows) :], order[: -max(1, rows)]
             ids, mask = pad_left([sequences[i] for i in part], model.device)
+            mask = torch.ones_like(ids) if mask is None else mask  # one way through the module with and without adapter
             keep = max(keeps[i] for i in part)
             found = []
             for one in (base, model):
