@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gnothi.errors import SpecError
 from gnothi.experiments.fields import parsed
 from gnothi.finetune.recipes import Recipe, recipe
+from gnothi.measure.damage_gate import Thresholds
 from gnothi.models.registry import ModelInfo
 
 KINDS = {"organism": "organism", "hf": "chat", "scripted": "chat"}
@@ -46,6 +47,10 @@ class StudySpec(BaseModel):
     """How rows are trained; `finetune.recipes.Recipe` as JSON."""
     gate_agreement: float = Field(0.75, gt=0.5, le=1)
     """Least share of held-out items answered as trained at which self-reports are interpreted."""
+    damage: bool = True
+    """Whether every fine-tune is searched for what it broke besides; see docs/damage.md."""
+    damage_gate: dict[str, float | None] = Field(default_factory=dict)
+    """Thresholds of `measure.damage_gate` that differ from the defaults; null leaves one out."""
     train_sizes: tuple[tuple[int, float], ...] = ()
     """Ablation: (rows, epochs) of further arms in both directions."""
     policy_words: bool = False
@@ -73,6 +78,7 @@ class StudySpec(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> "StudySpec":
         Recipe.from_json(self.recipe)
+        Thresholds.from_json(self.damage_gate)
         for rows, epochs in self.train_sizes:
             if not 2 <= rows <= 1_000_000 or not 0 < epochs <= 1000:
                 raise ValueError(

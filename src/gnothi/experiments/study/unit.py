@@ -11,8 +11,9 @@ from typing import Any
 from gnothi.data.leakage import find_policy_words, refuse_leaks
 from gnothi.elicit.probing import ask_probes
 from gnothi.executor import Job, Report
+from gnothi.experiments import cards, proof
 from gnothi.experiments.study.answers import rows_of
-from gnothi.experiments.study.design import UNTUNED, AbstractStudy
+from gnothi.experiments.study.design import UNTUNED, AbstractStudy, StudyArm
 from gnothi.experiments.study.plan import Unit, key, units
 from gnothi.experiments.study.script import script
 from gnothi.experiments.study.spec import StudySpec, parse
@@ -41,6 +42,7 @@ def run_job(folder: str, job: Job, report: Report) -> None:
     stage = lambda name, done=0, total=1: report(job.name, done, total, name)  # noqa: E731
     with run.writing(unit.name, key(spec, unit)) as path:
         model, facts = _model(run, study, unit, path, stage)
+        facts |= _proof(path, study, unit, model, facts, stage)
         _observe(path, study, unit, model, facts, stage)
 
 
@@ -55,7 +57,7 @@ def _model(
 ) -> tuple[AbstractLanguageModel, dict[str, Any]]:
     """The unit's model and what is worth recording of how it came about."""
     spec = study.spec
-    subject = opened(spec.model, spec.model_digest, spec.dtype, spec.device)
+    subject = _subject(spec)
     seed = unit.seed or 0
     stand_in = lambda: script(  # noqa: E731
         study, unit.arm, seed, [*study.held_out(), *study.asked()], unit=unit.name, name=spec.model
@@ -70,9 +72,7 @@ def _model(
     leaks = find_policy_words(rows, study.policy_words) if study.policy_words else []
     if study.policy_words and not study.leaky(unit.arm):
         refuse_leaks(rows, study.policy_words)
-    recipe = Recipe.from_json(spec.recipe)
-    if arm.epochs is not None:
-        recipe = replace(recipe, steps=None, epochs=arm.epochs, batch_rows=recipe.batch_rows or 8, per_group=None)
+    recipe = _recipe(spec, arm)
     order = Order(
         unit=unit.name,
         rows=rows,
@@ -86,7 +86,31 @@ def _model(
         [order], recipe, save=lambda _: path / "adapter", step=lambda done, total: stage("fine-tune", done, total)
     )
     model, facts = made
-    return model, {**facts, "rows": len(rows), "rows_with_policy_words": len(leaks)}
+    counted = {"rows": len(rows), "rows_digest": cards.rows_digest(rows), "rows_with_policy_words": len(leaks)}
+    return model, {**facts, **counted}
+
+
+def _subject(spec: StudySpec) -> Subject:
+    return opened(spec.model, spec.model_digest, spec.dtype, spec.device)
+
+
+def _recipe(spec: StudySpec, arm: StudyArm) -> Recipe:
+    recipe = Recipe.from_json(spec.recipe)
+    if arm.epochs is None:
+        return recipe
+    return replace(recipe, steps=None, epochs=arm.epochs, batch_rows=recipe.batch_rows or 8, per_group=None)
+
+
+def _proof(
+    path: Path, study: AbstractStudy, unit: Unit, model: AbstractLanguageModel, facts: dict[str, Any], stage: Stage
+) -> dict[str, Any]:
+    """What is proved of a fine-tune before it is measured; nothing of the model as it came."""
+    if unit.arm == UNTUNED:
+        return {}
+    stage("check the fine-tune")
+    folder = Path(facts.get("adapter_folder", path / "adapter"))
+    prompts = lambda: [p.messages for p in study.held_out()]  # noqa: E731
+    return proof.proof(_subject(study.spec), model, folder, facts, study.spec, prompts=prompts)
 
 
 @lru_cache(maxsize=1)
@@ -138,6 +162,13 @@ def _observe(
         write_table(path / "loss.parquet", [{"step": i, "loss": float(x)} for i, x in enumerate(losses)])
     record = {"arm": unit.arm, "seed": unit.seed, "fold": None, "parents": [], "model_digest": model.digest}
     record |= facts | _manipulation_check(study, unit, choices)
+    record = proof.concluded(_subject(spec), model, record)
+    if (path / "adapter").exists():
+        (arm,) = (a for a in study.every_arm() if a.name == unit.arm)
+        said = arm.says.reporter
+        cards.write_card(
+            path / "adapter", spec, record, unit=unit.name, recipe=_recipe(spec, arm).to_json(), about=said
+        )
     (path / "record.json").write_text(json.dumps(record), encoding="utf-8")
 
 
