@@ -82,7 +82,7 @@ def games(
         player = ModelPlayer(model, sampling=sampling, system=manipulator_prompt if prompted else None)
     other: Any = ScriptedManipulatee(word, seed=drawn)
     if opponent:
-        base = opened(opponent, resolve(opponent).digest, spec.dtype, spec.device).local
+        base = opened(opponent, resolve(opponent).digest, **spec.opening).local
         if base is None:
             raise SpecError(
                 f"--set opponent must be a model that can talk, got {opponent!r}. Leave it out for a script."

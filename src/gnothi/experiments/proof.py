@@ -14,7 +14,7 @@ from gnothi.experiments.subject import Subject
 from gnothi.measure import adapter_check
 from gnothi.measure.adapter_check import Canaries
 from gnothi.measure.damage import damage, kind_of
-from gnothi.measure.damage_gate import Thresholds, verdict
+from gnothi.measure.damage_gate import Thresholds, is_damaged, verdict
 from gnothi.models.base import AbstractLanguageModel
 from gnothi.records import DAMAGED, INSTILLED, Messages
 from gnothi.rng import integer
@@ -80,7 +80,6 @@ def concluded(subject: Subject, model: AbstractLanguageModel, record: Mapping[st
         assert subject.local is not None
         again = adapter_check.verify(model, subject.local, None, None, canaries, check["canary"])
         found["adapter_check"] = {**check, "after_measuring": again["since_training"]}
-    gate = found.get("damage", {}).get("gate")
-    if gate is not None and not gate["passed"] and found.get("gate") in (None, INSTILLED):
-        found |= {"gate": DAMAGED, "gate_reason": gate["reason"]}
+    if is_damaged(found) and found.get("gate") in (None, INSTILLED):
+        found |= {"gate": DAMAGED, "gate_reason": found["damage"]["gate"]["reason"]}
     return found

@@ -35,8 +35,24 @@ class Order:
 
 
 @functools.lru_cache(maxsize=2)
-def opened(name: str, digest: str, dtype: str, device: str) -> "Subject":
+def opened(
+    name: str,
+    digest: str,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    quantise: str | None = None,
+    trust_remote_code: bool = False,
+) -> "Subject":
     """Open a run's model; in one process it is opened once.
+
+    Args:
+        name: As given on the command line.
+        digest: What the run was started with.
+        dtype: What its parameters are kept in.
+        device: Where.
+        quantise: Bits of its linear layers, or None.
+        trust_remote_code: Whether code of its folder is run.
 
     Raises:
         ModelError: What lies under the name is no longer what the run was started with.
@@ -52,7 +68,9 @@ def opened(name: str, digest: str, dtype: str, device: str) -> "Subject":
     from gnothi.models.local import LocalModel
 
     assert info.folder is not None
-    model = LocalModel.load(info.folder, name=name, dtype=dtype, device=device)
+    model = LocalModel.load(
+        info.folder, name=name, dtype=dtype, device=device, quantise=quantise, trust_remote_code=trust_remote_code
+    )
     return Subject(name, model if info.adapter is None else model.with_adapter(info.adapter), info.adapter)
 
 

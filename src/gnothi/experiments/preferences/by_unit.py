@@ -111,8 +111,8 @@ def _of_one_model(this: Wanted, e: Evidence) -> bool:
 
 
 def _value(this: Wanted, e: Evidence) -> Value:
-    if this.needs_instilling and e.gate == "not instilled":
-        return Value(None, 0, int(e.valid.size), "not instilled")
+    if this.leaves_out(e):
+        return Value(None, 0, int(e.valid.size), str(e.gate))
     return this.statistic(e)
 
 

@@ -10,7 +10,7 @@ from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidenc
 from gnothi.experiments.preferences.manipulation import manipulation, trust
 from gnothi.experiments.preferences.spec import REPORT_ARMS
 from gnothi.intervals import Kind, missing, over_units, paired, within_unit
-from gnothi.records import Estimate
+from gnothi.records import DAMAGED, INSTILLED, NOT_INSTILLED, Estimate, common_gate
 from gnothi.rng import stream
 from gnothi.score import agreement, reliability
 from gnothi.score.agreement import Value
@@ -150,10 +150,11 @@ class Wanted:
     gated: bool = True
     """Whether it says nothing where nothing was instilled, in the arms of `NEEDS_INSTILLING`."""
 
-    @property
-    def needs_instilling(self) -> bool:
-        """Whether a unit below the gate is left out of it."""
-        return self.gated and self.arm in NEEDS_INSTILLING and self.name not in UNGATED
+    def leaves_out(self, e: Evidence) -> bool:
+        """Whether a unit is not interpreted: damaged, or below the gate in an arm that needs the behaviour."""
+        if not self.gated or self.name in UNGATED:
+            return False
+        return e.gate == DAMAGED or (e.gate == NOT_INSTILLED and self.arm in NEEDS_INSTILLING)
 
 
 def wanted(maximum: int) -> list[Wanted]:
@@ -161,11 +162,11 @@ def wanted(maximum: int) -> list[Wanted]:
     extremes: Statistic = lambda e: agreement.without_extremes(  # noqa: E731
         e.reported, e.learned, _against(e, e.learned), maximum=maximum
     )
-    every: dict[str, tuple[Kind, Statistic]] = STATISTICS | {"agreement.without_extremes": ("correlation", extremes)}
+    more_of_every: dict[str, tuple[Kind, Statistic]] = {"agreement.without_extremes": ("correlation", extremes)}
     found = [
         Wanted(name=name, arm=arm, kind=kind, statistic=statistic)
         for arm in ARMS
-        for name, (kind, statistic) in every.items()
+        for name, (kind, statistic) in (STATISTICS | more_of_every).items()
     ]
     trained = (*REPORT_ARMS, "native_introspection")
 
@@ -215,12 +216,12 @@ def _estimate(this: Wanted, pieces: list[Evidence], evidences: Evidences) -> Est
     against = "" if name in UNGATED else AGAINST.get(name, ARMS[arm].against)
     if not pieces:
         return missing(name, arm, _why_absent(arm, evidences), against=against)
-    gate = _gate(pieces) if arm in NEEDS_INSTILLING else None
+    gate = _gate(arm, pieces)
     if name in UNGATED and len({e.units for e in pieces}) == 1:
         pieces = pieces[:1]  # one model's answers, however many units they are compared with
-    kept = [e for e in pieces if not (this.needs_instilling and e.gate == "not instilled")]
+    kept = [e for e in pieces if not this.leaves_out(e)]
     if not kept:
-        return missing(name, arm, _not_instilled(len(pieces)), against=against, gate=gate)
+        return missing(name, arm, _not_interpreted(gate, len(pieces)), against=against, gate=gate)
     values = [statistic(e) for e in kept]
     left_out = sum(int(e.valid.size) for e in pieces if not any(e is k for k in kept))
     points, lost = sum(v.n_points for v in values), sum(v.n_missing for v in values) + left_out
@@ -252,16 +253,17 @@ def _estimate(this: Wanted, pieces: list[Evidence], evidences: Evidences) -> Est
     return estimate
 
 
-def _not_instilled(n: int) -> str:
-    return f"not instilled in any of {n} units, so self-reports are not interpreted"
+def _not_interpreted(gate: str | None, n: int) -> str:
+    left_out = f"damaged in all of {n} units" if gate == DAMAGED else f"not instilled in any of {n} units"
+    return f"{left_out}, so self-reports are not interpreted"
 
 
-def _gate(pieces: Sequence[Evidence]) -> str | None:
-    """`not instilled` only if no unit is left: those below the gate are left out and counted."""
+def _gate(arm: str, pieces: Sequence[Evidence]) -> str | None:
+    """`not instilled` or `damaged` only if no unit is left: those below the gate are left out and counted."""
     gates = [e.gate for e in pieces if e.gate is not None]
-    if not gates:
-        return None
-    return "passed" if "passed" in gates else "not instilled"
+    if arm not in NEEDS_INSTILLING:
+        return DAMAGED if gates.count(DAMAGED) == len(pieces) > 0 else None
+    return INSTILLED if INSTILLED in gates else common_gate(gates)
 
 
 def _why_absent(arm: str, evidences: Evidences) -> str:
@@ -272,7 +274,8 @@ def _why_absent(arm: str, evidences: Evidences) -> str:
         return "only an organism has agents known from pretraining"
     if arm == "untrained_agent" and spec.untrained_agents > spec.agents:
         return "needs as many trained agents as untrained ones to pair them"
-    if reasons := {str(r["skipped"]) for r in evidences.skipped.values() if r["arm"] == arm}:
+    trained = "shuffled" if arm == "shuffled_own" else arm
+    if reasons := {str(r["skipped"]) for r in evidences.skipped.values() if r["arm"] == trained}:
         return "; ".join(sorted(reasons))
     if not spec.report_training and (arm in REPORT_ARMS or arm == "native_introspection"):
         return "report training was left out"
@@ -290,16 +293,17 @@ def gains(by_arm: Mapping[str, Sequence[Evidence]]) -> list[Estimate]:
     def difference(name: str, label: str, first: str, second: str) -> None:
         labels: dict[str, Any] = {
             "against": f"`{second}` on the same agents, unit by unit",
-            "gate": _gate(by_arm[first]) if label in NEEDS_INSTILLING else None,
+            "gate": _gate(label, by_arm[first]),
         }
         seconds = {e.seed: e for e in by_arm[second]}
         pairs = [(e, seconds[e.seed]) for e in by_arm[first] if e.seed in seconds]
         if not pairs:
             found.append(missing(name, label, f"`{first}` or `{second}` was not run", **labels))
             return
-        kept = [(a, b) for a, b in pairs if label not in NEEDS_INSTILLING or a.gate != "not instilled"]
+        shut = (NOT_INSTILLED, DAMAGED) if label in NEEDS_INSTILLING else (DAMAGED,)
+        kept = [(a, b) for a, b in pairs if a.gate not in shut and b.gate != DAMAGED]
         if not kept:
-            found.append(missing(name, label, _not_instilled(len(pairs)), **labels))
+            found.append(missing(name, label, _not_interpreted(labels["gate"], len(pairs)), **labels))
             return
         values = [_same_points(a, b) for a, b in kept]
         if all(a.value is None or b.value is None for a, b in values):

@@ -15,7 +15,8 @@ from gnothi.behaviours.organism import OrganismDomain
 from gnothi.experiments.preferences.bench import Bench
 from gnothi.experiments.preferences.plan import BASE, FOLDS
 from gnothi.experiments.preferences.spec import REPORT_ARMS, parse
-from gnothi.records import Context
+from gnothi.measure.damage_gate import is_damaged
+from gnothi.records import DAMAGED, NOT_INSTILLED, Context, common_gate
 from gnothi.score.agreement import mean_reports
 from gnothi.store import RunFolder
 from gnothi.writeup.view import Table
@@ -53,7 +54,7 @@ class Evidence:
     chose_a: np.ndarray | None = None
     mask: np.ndarray | None = None
     gate: str | None = None
-    """`passed` or `not instilled`, of the unit whose behaviour was instilled."""
+    """`passed` or `not instilled`, of the unit whose behaviour was instilled; `damaged` if that one or the reporter is."""
 
     reported: np.ndarray
     """Mean over valid repeats."""
@@ -176,7 +177,7 @@ class Evidences:
         }
 
     def gate(self, unit: str) -> str | None:
-        """`passed` or `not instilled`."""
+        """`passed`, `not instilled` or `damaged`."""
         return self.records[unit].get("gate")
 
     def _piece(
@@ -190,6 +191,8 @@ class Evidences:
         fields |= more
         if "learned" not in fields:
             fields["learned"] = fields["own"]
+        if is_damaged(self.records[reporter]) and fields.get("gate") != NOT_INSTILLED:
+            fields["gate"] = DAMAGED
         for bound in ("learned_low", "learned_high"):
             fields.setdefault(bound, fields["learned"])
         return Evidence(
@@ -254,7 +257,7 @@ class Evidences:
             yield self._piece("untuned", i, BASE, "trained", trained, **more)
         other = f"tuned-{(i + 1) % self.spec.seeds}"
         if other != tuned and other in self.units:
-            both = "passed" if self.gate(tuned) == self.gate(other) == "passed" else "not instilled"
+            both = common_gate([self.gate(tuned), self.gate(other)])
             reporter = (i + 1) % self.spec.seeds
             yield self._piece("other_instance", reporter, other, "trained", trained, **more | {"gate": both})
         if len(untrained) <= len(trained):
@@ -285,4 +288,5 @@ class Evidences:
         for name in Evidence.__dataclass_fields__:
             a, b = getattr(first, name), getattr(second, name)
             joined[name] = np.concatenate([a, b]) if isinstance(a, np.ndarray) else a
+        joined["gate"] = common_gate([first.gate, second.gate])
         return Evidence(**joined | {"contexts": first.contexts + second.contexts, "units": tuple(names)})

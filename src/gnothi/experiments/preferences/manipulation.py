@@ -7,7 +7,7 @@ from gnothi.experiments.preferences.bench import Bench
 from gnothi.experiments.preferences.evidence import Evidences
 from gnothi.experiments.preferences.weights import learn
 from gnothi.intervals import missing, over_units
-from gnothi.records import Estimate
+from gnothi.records import Estimate, common_gate
 from gnothi.score import reliability
 from gnothi.score.agreement import Value
 
@@ -17,17 +17,17 @@ def manipulation(evidences: Evidences) -> list[Estimate]:
     found = []
     for arm in ("tuned", "shuffled"):
         records = [r for u, r in evidences.records.items() if r["arm"] == arm]
+        skipped = sorted({str(r["skipped"]) for r in evidences.skipped.values() if r["arm"] == arm})
         for name, field, against in (
             ("behaviour.choice_agreement", "choice_agreement", "the target table"),
             ("behaviour.a_rate", "a_rate", ""),
             ("behaviour.option_mass", "option_mass", ""),
         ):
             if not records:
-                found.append(missing(name, arm, "no unit of this arm was finished"))
+                found.append(missing(name, arm, "; ".join(skipped) or "no unit of this arm was finished"))
                 continue
             points = sum(r["n_choices"] for r in records)
-            gates = [r["gate"] for r in records] if arm == "tuned" else []
-            gate = None if not gates else "passed" if all(g == "passed" for g in gates) else "not instilled"
+            gate = common_gate(r["gate"] for r in records) if arm == "tuned" else None
             values = [r[field] for r in records]
             found.append(
                 over_units(values, name=name, arm=arm, kind="share", n_points=points, against=against, gate=gate)

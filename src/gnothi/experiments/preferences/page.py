@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 
 from gnothi._version import __version__
+from gnothi.experiments.preferences import curve
 from gnothi.experiments.preferences.estimates import unit_values
 from gnothi.experiments.preferences.evidence import Evidence, Evidences, evidences_of
 from gnothi.experiments.preferences.spec import PreferencesSpec, build
+from gnothi.experiments.preferences.stopping import NO_PARENT, NO_TUNED
 from gnothi.finetune.recipes import RECIPES
+from gnothi.measure.damage_gate import Thresholds
 from gnothi.models.registry import ModelInfo
 from gnothi.score.names import ARMS
 from gnothi.store import RunFolder, read_estimates
+from gnothi.writeup.text import count as counted
 from gnothi.writeup.view import RunView, Table
 
 QUESTION = "A model was fine-tuned on choices alone: does it report, when asked, the attribute weights that those choices taught it?"
@@ -81,13 +85,16 @@ def view(run: RunFolder) -> RunView:
         notes.append(
             "Crossed agents: all agents decide about one kind of item here; reports are asked as `you are NAME`."
         )
+    if stopped := [u for u, r in evidences.skipped.items() if r["skipped"] in (NO_PARENT, NO_TUNED)]:
+        notes.append(f"The run stopped at the gate: {counted(len(stopped), 'model was', 'models were')} not trained.")
     if spec.quick:
         notes.append("A quick run, to see that everything works: its numbers are not for quoting.")
+    learning = curve.curve(evidences)
     return RunView(
         title=f"Preferences instilled in {spec.model}",
         question=QUESTION,
         experiment=spec.experiment,
-        model={"name": spec.model, "digest": spec.model_digest, "dtype": spec.dtype, "notes": []},
+        model={"name": spec.model, "digest": spec.model_digest, "dtype": spec.dtype, "notes": spec.model_notes()},
         spec=spec.to_json(),
         command=command(spec),
         version=__version__,
@@ -100,12 +107,17 @@ def view(run: RunFolder) -> RunView:
         notes=notes,
         unit_values=[v for v in unit_values(run) if v["value"] is not None],
         gate_threshold=spec.gate_agreement,
+        damage_gate=Thresholds.from_json(spec.damage_gate).to_json() if spec.damage else None,
+        figures_extra=[f for f in (curve.figure(evidences, learning),) if f is not None],
+        tables=[t for t in (curve.table(learning),) if t is not None],
     )
 
 
 def command(spec: PreferencesSpec) -> str:
     """The command line that makes this specification: every field that is not its model's default is named."""
-    info = ModelInfo(name=spec.model, family=spec.model_family, digest=spec.model_digest)
+    info = ModelInfo(
+        name=spec.model, family=spec.model_family, digest=spec.model_digest, provenance=spec.provenance
+    )
     default = build(info, quick=spec.quick).to_json()
     words = [
         "gnothi",

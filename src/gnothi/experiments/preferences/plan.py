@@ -52,8 +52,10 @@ def key(spec: PreferencesSpec, unit: Unit) -> str:
 def jobs(spec: PreferencesSpec) -> list[tuple[Job, list[Unit]]]:
     """The run's jobs with the units that each makes, longest chains first.
 
-    The report-trained models of one seed are one job: a fleet of small adapters on one parent.
+    The report-trained models of one seed are one job: a fleet of small adapters on one parent. In a run that stops at the
+    gate, models on shuffled labels wait for the tuned ones.
     """
+    tuned = tuple(f"tuned-{i}" for i in range(spec.seeds)) if spec.stop_at_gate else ()
     found: list[tuple[Job, list[Unit]]] = []
     for i in range(spec.seeds):
         unit = Unit(name=f"tuned-{i}", arm="tuned", seed=i, parents=(BASE,))
@@ -64,5 +66,6 @@ def jobs(spec: PreferencesSpec) -> list[tuple[Job, list[Unit]]]:
             job = Job(name=f"reports-{i}", after=(f"tuned-{i}",), payload={"kind": "reports", "seed": i})
             found.append((job, of_reports))
         unit = Unit(name=f"shuffled-{i}", arm="shuffled", seed=i, parents=(BASE,))
-        found.append((Job(name=unit.name, payload={"kind": "instil", "arm": "shuffled", "seed": i}), [unit]))
+        payload = {"kind": "instil", "arm": "shuffled", "seed": i}
+        found.append((Job(name=unit.name, after=tuned, payload=payload), [unit]))
     return found

@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gnothi.behaviours.own import source_digest
 from gnothi.errors import SpecError
-from gnothi.experiments.fields import parsed
+from gnothi.experiments.fields import ModelFields, of_model, parsed
 from gnothi.finetune.recipes import Recipe, recipe
+from gnothi.measure.damage_gate import Thresholds
 from gnothi.models.registry import ModelInfo
 
 REPORT_ARMS = (
@@ -22,16 +23,10 @@ REPORT_ARMS = (
 """Arms that are report-trained on half of the agents and asked about the other half, in two folds."""
 
 
-class PreferencesSpec(BaseModel):
+class PreferencesSpec(ModelFields):
     """Everything that decides the run's numbers. Stored in `spec.json`; a run of another spec is another run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     experiment: Literal["preferences"] = "preferences"
-    model: str
-    model_family: str
-    model_digest: str
-    """The run refuses another model of the same name."""
     behaviour: str = "preferences"
     """`preferences`, or one's own as `module:Class` or `file.py:Class`."""
     behaviour_digest: str | None = None
@@ -62,8 +57,14 @@ class PreferencesSpec(BaseModel):
     """How reports are trained."""
     gate_agreement: float = Field(0.75, gt=0.5, le=1)
     """Least choice agreement at which self-reports are interpreted."""
+    damage: bool = True
+    """Whether every fine-tune is searched for what it broke besides; see docs/damage.md."""
+    damage_gate: dict[str, float | None] = Field(default_factory=dict)
+    """Thresholds of `measure.damage_gate` that differ from the defaults; null leaves one out."""
     early_stop: float | None = Field(None, gt=0.5, le=1)
     """Stop training when agreement on validation items reaches this; None trains to the end."""
+    stop_at_gate: bool = False
+    """Whether report training and models on shuffled labels are left out where no tuned model passed the gate."""
     max_tokens: int = Field(96, ge=1)
     """Longest written report."""
     report_training: bool = True
@@ -71,12 +72,11 @@ class PreferencesSpec(BaseModel):
     no_semantics: bool = False
     crossed_agents: bool = False
     quick: bool = False
-    dtype: str = "float32"
-    device: str = "cpu"
 
     @model_validator(mode="after")
     def _fits(self) -> "PreferencesSpec":
         Recipe.from_json(self.recipe)
+        Thresholds.from_json(self.damage_gate)
         Recipe.from_json(self.report_recipe)
         if self.agents % 2:
             raise ValueError("agents must be even, since report training takes half of them in turn")
@@ -115,6 +115,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "recipe": "small-lm",
         "report_recipe": "small-lm-report",
         "early_stop": 0.95,
+        "stop_at_gate": True,
         "seeds": 3,
     },
     "scripted": {
@@ -135,12 +136,12 @@ _QUICK: dict[str, dict[str, Any]] = {
     "hf": {
         "seeds": 1,
         "agents": 4,
-        "untrained_agents": 4,
+        "untrained_agents": 2,
         "choices": 20,
         "fresh": 20,
-        "native_choices": 20,
-        "remeasured": 20,
-        "repeats": 2,
+        "native_choices": 10,
+        "remeasured": 10,
+        "repeats": 1,
     },
     "scripted": {"seeds": 1, "agents": 8, "untrained_agents": 8},
 }
@@ -164,7 +165,7 @@ def build(info: ModelInfo, /, *, quick: bool = False, **changes: Any) -> Prefere
     if quick:
         values |= _QUICK[info.family]
     values |= given
-    values |= {"model": info.name, "model_family": info.family, "model_digest": info.digest, "quick": quick}
+    values |= of_model(info, values) | {"quick": quick}
     values["behaviour_digest"] = source_digest(str(values.get("behaviour", "preferences")))
     if info.family == "organism" and values["domain"] != "organism":
         raise SpecError(

@@ -14,6 +14,9 @@ from gnothi.data.leakage import refuse_leaks
 from gnothi.data.rows import choice_rows, fresh, labels_for, permuted_within_context, refuse_overlap, report_rows
 from gnothi.elicit.ask import ask
 from gnothi.executor import Job, Report
+from gnothi.experiments import proof
+from gnothi.experiments.cards import rows_digest, write_card
+from gnothi.experiments.preferences import stopping
 from gnothi.experiments.preferences.bench import Bench
 from gnothi.experiments.preferences.plan import Unit, key, report_units
 from gnothi.experiments.preferences.script import script
@@ -21,16 +24,20 @@ from gnothi.experiments.preferences.spec import parse
 from gnothi.experiments.preferences.weights import learned_rows
 from gnothi.experiments.subject import Order, Subject, opened
 from gnothi.files import write_table
+from gnothi.finetune.batches import n_steps
 from gnothi.finetune.recipes import Recipe
 from gnothi.measure.choices import measure_choices, option_mass
 from gnothi.measure.gate import Gate, a_rate, choice_agreement
 from gnothi.models.base import AbstractLanguageModel, Sampling
 from gnothi.records import Context, Sample
 from gnothi.rng import integer, stream
+from gnothi.score.names import ARMS
 from gnothi.store import RunFolder
 
 GATE_EVERY = 20
-"""Steps between two looks at validation choices, for a recipe that names none: a sixth of the time of training."""
+"""Steps between two looks at validation choices, at most, for a recipe that names none: a sixth of the time of training."""
+LOOKS = 4
+"""Looks in a training of fewer steps, so that there is a learning curve."""
 
 Scope = tuple[str, Sequence[Context], int, str]
 """Name of a set of agents, the agents, choices measured for each, and the use that their items are drawn for."""
@@ -53,7 +60,7 @@ def run_job(folder: str, job: Job, report: Report) -> None:
 
 def _subject(bench: Bench) -> Subject:
     spec = bench.spec
-    return opened(spec.model, spec.model_digest, spec.dtype, spec.device)
+    return opened(spec.model, spec.model_digest, **spec.opening)
 
 
 def _base(run: RunFolder, bench: Bench, stage: Callable[..., None]) -> None:
@@ -68,13 +75,16 @@ def _base(run: RunFolder, bench: Bench, stage: Callable[..., None]) -> None:
         if bench.known:
             scopes.append(("known", bench.known, spec.native_choices, "known"))
         _observe(folder, bench, model, scopes, stage)
-        _record(folder, unit, model, {})
+        _record(folder, unit, bench, model, {}, None)
 
 
 def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[..., None]) -> None:
     spec = bench.spec
     unit = Unit(name=f"{arm}-{seed}", arm=arm, seed=seed, parents=("base",))
     contexts = {c.context_id: c for c in bench.trained}
+    if reason := stopping.stopped(run, spec, unit):
+        stopping.skip(run, spec, unit, reason)
+        return
     with run.writing(unit.name, key(spec, unit)) as folder:
         stage("examples")
         table = bench.table(seed)
@@ -97,10 +107,10 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
             words=tuple(c.agent for c in bench.trained),
         )
         recipe = Recipe.from_json(spec.recipe)
-        checks: list[dict[str, float]] = []
+        checks: list[dict[str, float | None]] = []
         stop = _early_stop(bench, table, checks) if arm == "tuned" and spec.early_stop else None
         if stop and not recipe.gate_every:
-            recipe = replace(recipe, gate_every=GATE_EVERY)
+            recipe = replace(recipe, gate_every=min(GATE_EVERY, -(-n_steps([r.group for r in rows], recipe) // LOOKS)))
         subject = _subject(bench)
         run.note(f"{unit.name}: first example, what is trained between >>> and <<<: {subject.shown(rows[0], recipe)}")
         (model, facts), *_ = subject.tune(
@@ -110,21 +120,29 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
             step=lambda done, total: stage("fine-tune", done, total),
             stop=stop,
         )
+        stage("check the fine-tune")
+        facts |= proof.proof(subject, model, folder / "adapter", facts, spec)
         scopes: list[Scope] = [("trained", bench.trained, spec.fresh, "fresh")]
         if arm == "tuned":
             scopes.append(("untrained", bench.untrained, spec.native_choices, "native"))
         choices = _observe(folder, bench, model, scopes, stage)
         facts |= _manipulation_check(bench, choices["trained"], table)
-        facts |= {"rows": len(rows), "a_rate_of_labels": labels.count("A") / len(labels)}
+        facts |= {"rows": len(rows), "rows_digest": rows_digest(rows)}
+        facts |= {"a_rate_of_labels": labels.count("A") / len(labels)}
         if stop:
             facts |= {"early_stop": spec.early_stop, "checks": checks}
-        _record(folder, unit, model, facts)
+        _record(folder, unit, bench, model, facts, recipe)
 
 
 def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[..., None]) -> None:
     spec = bench.spec
     units = report_units(spec, seed)
     parent = f"tuned-{seed}"
+    run.read_unit(parent)  # training goes on from its adapter, which must be the one that it was closed with
+    if reason := stopping.stopped(run, spec, units[0]):
+        for unit in (u for u in units if not run.has(u.name, key(spec, u))):
+            stopping.skip(run, spec, unit, reason)
+        return
     stage("examples")
     orders, empty = [], []
     for unit in units:
@@ -151,11 +169,7 @@ def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[...,
         run.note(f"{orders[0].unit}: first example, what is trained between >>> and <<<: {first}")
     missing = [u for u in units if not run.has(u.name, key(spec, u))]
     for unit in (u for u in missing if u in empty):
-        with run.writing(unit.name, key(spec, unit)) as folder:
-            reason = "no weights were learned for any agent that reports would be trained on"
-            for name in ("choices", "learned", "reports"):
-                write_table(folder / f"{name}.parquet", [])
-            _write_record(folder, unit, {"skipped": reason})
+        stopping.skip(run, spec, unit, "no weights were learned for any agent that reports would be trained on")
     units, missing = ([u for u in some if u not in empty] for some in (units, missing))
     with ExitStack() as stack:
         folders = {u.name: stack.enter_context(run.writing(u.name, key(spec, u))) for u in missing}
@@ -175,8 +189,11 @@ def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[...,
                 scopes: list[Scope] = [("untrained", bench.untrained, spec.native_choices, "native")]
             else:
                 scopes = [("held_out", bench.half(unit.fold)[1], spec.remeasured, "fresh")]
+            (order,) = (o for o in orders if o.unit == unit.name)
+            facts |= {"rows": len(order.rows), "rows_digest": rows_digest(order.rows)}
+            facts |= proof.proof(subject, model, folders[unit.name] / "adapter", facts, spec)
             _observe(folders[unit.name], bench, model, scopes, None)
-            _record(folders[unit.name], unit, model, facts)
+            _record(folders[unit.name], unit, bench, model, facts, recipe)
 
 
 def _report_labels(run: RunFolder, bench: Bench, unit: Unit, learners: Sequence[Context]) -> dict[str, np.ndarray]:
@@ -254,7 +271,7 @@ def _manipulation_check(bench: Bench, choices: Sequence[Sample], table: Mapping[
 
 
 def _early_stop(
-    bench: Bench, table: Mapping[str, np.ndarray], checks: list[dict[str, float]]
+    bench: Bench, table: Mapping[str, np.ndarray], checks: list[dict[str, float | None]]
 ) -> Callable[[int, AbstractLanguageModel], bool]:
     """Stop when ten validation choices an agent, drawn for nothing else, agree with the target often enough.
 
@@ -266,22 +283,37 @@ def _early_stop(
     def good_enough(step: int, model: AbstractLanguageModel) -> bool:
         found = _manipulation_check(bench, measure_choices(model, items, contexts, bench.wording), table)
         assert bench.spec.early_stop is not None
-        checks.append({"step": step, "choice_agreement": found["choice_agreement"]})
+        checks.append({"step": step, "choice_agreement": found["choice_agreement"], "a_rate": found["a_rate"]})
         return found["choice_agreement"] >= bench.spec.early_stop
 
     return good_enough
 
 
-def _record(folder: Path, unit: Unit, model: AbstractLanguageModel, facts: Mapping[str, Any]) -> None:
+def _record(
+    folder: Path,
+    unit: Unit,
+    bench: Bench,
+    model: AbstractLanguageModel,
+    facts: Mapping[str, Any],
+    recipe: Recipe | None,
+) -> None:
     losses = facts.get("losses", [])
     if losses:
         write_table(folder / "loss.parquet", [{"step": i, "loss": float(x)} for i, x in enumerate(losses)])
-    _write_record(folder, unit, {"model_digest": model.digest, **{k: v for k, v in facts.items() if k != "losses"}})
+    told = {"model_digest": model.digest, **{k: v for k, v in facts.items() if k != "losses"}}
+    record = proof.concluded(_subject(bench), model, _whose(unit) | told)
+    if recipe is not None and (folder / "adapter").exists():
+        about = ARMS[unit.arm].reporter
+        write_card(folder / "adapter", bench.spec, record, unit=unit.name, recipe=recipe.to_json(), about=about)
+    _write_record(folder, unit, record)
+
+
+def _whose(unit: Unit) -> dict[str, Any]:
+    return {"arm": unit.arm, "seed": unit.seed, "fold": unit.fold, "parents": list(unit.parents)}
 
 
 def _write_record(folder: Path, unit: Unit, facts: Mapping[str, Any]) -> None:
-    record = {"arm": unit.arm, "seed": unit.seed, "fold": unit.fold, "parents": list(unit.parents), **facts}
-    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    (folder / "record.json").write_text(json.dumps(_whose(unit) | dict(facts)), encoding="utf-8")
 
 
 __all__ = ["run_job"]

@@ -12,7 +12,7 @@ from gnothi.models.registry import resolve
 from gnothi.records import Estimate
 from gnothi.store import RunFolder
 
-FILLED_IN = ("options", "defaults", "rows_at_hand", "experiment", "model_family", "model_digest")
+FILLED_IN = ("options", "defaults", "rows_at_hand", "experiment", "model_family", "model_digest", "provenance")
 FILLED_IN += ("questions_digest", "adapter_digests", "judge_digest")
 """What nobody may state: it follows from the rest."""
 

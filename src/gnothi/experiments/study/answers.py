@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gnothi.experiments.study.design import ADAPTER, UNTUNED, Select
-from gnothi.records import Sample
+from gnothi.records import NOT_INTERPRETED, Sample
 from gnothi.store import RunFolder
 
 TABLES = {"behaviour": "choices", "self_report": "reports"}
@@ -21,7 +21,7 @@ class Scored:
     """One selection's number in each unit of its arm."""
 
     values: list[float | None]
-    """By unit, in the order of seeds; None where no answer could be scored, or the unit was not instilled."""
+    """By unit, in the order of seeds; None where no answer could be scored, or where the unit is not interpreted."""
     seeds: list[int]
     n_points: int
     n_missing: int
@@ -145,18 +145,20 @@ class Answers:
 
         Args:
             select: Which answers.
-            gated: Whether self-reports of a unit that was not instilled are left out.
+            gated: Whether self-reports of a unit that was not instilled, or is damaged, are left out; their answers then
+                count as missing.
         """
         units = self.units(select.arm)
         found = [self.score(u, select) for u in units]
-        shut = gated and select.kind == "self_report"
-        values = [
-            None if shut and self.records[u].get("gate") == "not instilled" else v
-            for u, (v, _, _) in zip(units, found, strict=True)
-        ]
-        kept = [f for f, v in zip(found, values, strict=True) if v is not None]
-        seeds = [int(self.records[u]["seed"] or 0) for u in units]
-        return Scored(values, seeds, sum(k[1] for k in kept), sum(f[2] for f in found))
+        shut = [gated and select.kind == "self_report" and not self.interpreted(u) for u in units]
+        values = [None if out else v for out, (v, _, _) in zip(shut, found, strict=True)]
+        points = sum(n for (_, n, _), v in zip(found, values, strict=True) if v is not None)
+        lost = sum(lost + (n if out else 0) for out, (_, n, lost) in zip(shut, found, strict=True))
+        return Scored(values, [int(self.records[u]["seed"] or 0) for u in units], points, lost)
+
+    def interpreted(self, unit: str) -> bool:
+        """Whether a unit's self-reports are: it took its behaviour, or has none to take, and is not damaged."""
+        return self.records[unit].get("gate") not in NOT_INTERPRETED
 
 
 def _where(rows: np.ndarray, n: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from gnothi.experiments.study.answers import Answers
 from gnothi.experiments.study.design import ADAPTER, UNTUNED, AbstractStudy, Kind, Quantity, Select, Term
 from gnothi.intervals import Labels, missing, over_units
-from gnothi.records import Estimate
+from gnothi.records import DAMAGED, Estimate, common_gate
 
 KINDS: tuple[Kind, ...] = ("behaviour", "self_report")
 NOBODY = "no unit of this arm was finished"
@@ -52,8 +52,7 @@ def _of_arm(study: AbstractStudy, answers: Answers, arm: str) -> list[Estimate]:
         term = Term(Select(arm=arm, kind="self_report", where=where))
         found.append(quantity(Quantity(name=f"self_report.by_question/{question}", arm=arm, terms=(term,)), answers))
     records = [answers.records[u] for u in units]
-    gates = [r["gate"] for r in records if r.get("gate")]
-    gate = None if not gates else "passed" if all(g == "passed" for g in gates) else "not instilled"
+    gate = common_gate(r.get("gate") for r in records)
     agreed = [r.get("choice_agreement") for r in records]
     if any(a is not None for a in agreed):
         n = sum(r.get("n_choices", 0) for r in records)
@@ -81,7 +80,7 @@ def quantity(wanted: Quantity, answers: Answers) -> Estimate:
     """
     values: list[float | None] = []
     n_points = n_missing = 0
-    shut = False
+    gates: set[str | None] = set()
     arms: set[str] = set()
     for term in wanted.terms:
         selects = term.selects()
@@ -91,7 +90,7 @@ def quantity(wanted: Quantity, answers: Answers) -> Estimate:
         values += differences(term, answers)[1]
         arms |= {select.arm for select in selects}
         says = {select.arm for select in selects if select.kind == "self_report"}
-        shut |= any(answers.records[u].get("gate") == "not instilled" for a in says for u in answers.units(a))
+        gates |= {answers.records[u].get("gate") for a in says for u in answers.units(a) if not answers.interpreted(u)}
     against = ", ".join(dict.fromkeys(m.arm for t in wanted.terms for m in t.minus))
     if len(against) > 60:
         against = "the same answers of the other arms"
@@ -99,9 +98,10 @@ def quantity(wanted: Quantity, answers: Answers) -> Estimate:
     if not values:
         return missing(wanted.name, wanted.arm, NOBODY, **labels)
     if all(v is None for v in values):
-        left_out = "no pair of units was instilled" if len(arms) > 1 else "no unit was instilled"
-        labels["gate"] = "not instilled" if shut else None
-        reason = f"{left_out}, so self-reports are not interpreted" if shut else "no answer could be scored"
+        labels["gate"] = common_gate(gates)
+        left_out = "no pair of units" if len(arms) > 1 else "no unit"
+        kept = {DAMAGED: "is undamaged", None: ""}.get(labels["gate"], "was instilled")
+        reason = f"{left_out} {kept}, so self-reports are not interpreted" if kept else "no answer could be scored"
         return missing(wanted.name, wanted.arm, reason, **labels)
     kind = "mean" if wanted.is_difference else "share"
     found = over_units(values, name=wanted.name, arm=wanted.arm, kind=kind, n_points=max(n_points, 1), **labels)

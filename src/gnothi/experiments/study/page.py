@@ -15,6 +15,7 @@ from gnothi.experiments.study.estimates import KINDS, differences
 from gnothi.experiments.study.spec import StudySpec, build, parse
 from gnothi.experiments.study.studies import study_class, study_of
 from gnothi.finetune.recipes import RECIPES
+from gnothi.measure.damage_gate import Thresholds
 from gnothi.models.registry import ModelInfo
 from gnothi.records import Sample
 from gnothi.score.names import Arm
@@ -25,7 +26,16 @@ ONE_WORD = "one_word"
 """Id of the question whose answers are shown as words."""
 EXAMPLES_EACH = (1, 2)
 """Held-out items and questions shown of the first unit of each arm."""
-_DERIVED = ("questions_digest", "adapter_digests", "judge_digest", "model_family", "model_digest", "kind", "experiment")
+_DERIVED = (
+    "questions_digest",
+    "adapter_digests",
+    "judge_digest",
+    "model_family",
+    "model_digest",
+    "provenance",
+    "kind",
+    "experiment",
+)
 
 
 def points(run: RunFolder) -> pd.DataFrame:
@@ -56,7 +66,7 @@ def view(run: RunFolder) -> RunView:
         title=f"{study.name.replace('-', ' ').capitalize()}: {spec.model}",
         question=study.question,
         experiment=spec.experiment,
-        model={"name": spec.model, "digest": spec.model_digest, "dtype": spec.dtype, "notes": []},
+        model={"name": spec.model, "digest": spec.model_digest, "dtype": spec.dtype, "notes": spec.model_notes()},
         spec=spec.to_json(),
         command=command(spec),
         version=__version__,
@@ -69,6 +79,7 @@ def view(run: RunFolder) -> RunView:
         notes=_notes(study),
         unit_values=_unit_values(study, answers),
         gate_threshold=spec.gate_agreement,
+        damage_gate=Thresholds.from_json(spec.damage_gate).to_json() if spec.damage else None,
         headline=study.headline,
         figures_extra=study.pictures(answers, estimates),
         tables=[*study.tables(answers), *_one_word(run, study)],
@@ -88,7 +99,9 @@ def arms_of(study: AbstractStudy) -> dict[str, Arm]:
 def command(spec: StudySpec) -> str:
     """The command line that makes this specification: every field that is not its model's default is named."""
     kind = study_class(spec.experiment)
-    info = ModelInfo(name=spec.model, family=spec.model_family, digest=spec.model_digest)
+    info = ModelInfo(
+        name=spec.model, family=spec.model_family, digest=spec.model_digest, provenance=spec.provenance
+    )
     default = build(info, spec.experiment, defaults=kind.defaults, options=kind.options, quick=spec.quick).to_json()
     own_file = spec.options.get("file") if spec.experiment == "own" else None
     words = ["gnothi", "run", str(own_file or spec.experiment), "--model", spec.model]
@@ -127,7 +140,7 @@ def _notes(study: AbstractStudy) -> list[str]:
         else "Nothing was trained: fine-tunes that existed already are held against the untuned model.",
         "Every question is asked in all its paraphrases, in both orders of its options and in both directions of its "
         "scale; a score is from 0 to 1, and a model that always says the same scores one half.",
-        "Self-reports of a model that was not instilled are left out and counted.",
+        "Self-reports of a model that was not instilled, or is damaged, are left out and counted.",
     ]
     if spec.samples is not None and spec.kind != "organism":
         notes.append(

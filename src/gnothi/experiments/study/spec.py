@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gnothi.errors import SpecError
-from gnothi.experiments.fields import parsed
+from gnothi.experiments.fields import ModelFields, of_model, parsed
 from gnothi.finetune.recipes import Recipe, recipe
 from gnothi.measure.damage_gate import Thresholds
 from gnothi.models.registry import ModelInfo
@@ -16,16 +16,10 @@ KINDS = {"organism": "organism", "hf": "chat", "scripted": "chat"}
 """Model family -> the kind of language it is asked in."""
 
 
-class StudySpec(BaseModel):
+class StudySpec(ModelFields):
     """Everything that decides the run's numbers. Stored in `spec.json`; a run of another spec is another run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     experiment: str
-    model: str
-    model_family: str
-    model_digest: str
-    """The run refuses another model of the same name."""
     kind: Literal["organism", "chat", "base"]
     """Language that items and questions are in: the organism's own, or English."""
     seed: int = Field(0, ge=0, lt=2**31)
@@ -72,8 +66,6 @@ class StudySpec(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     """The study's own settings."""
     quick: bool = False
-    dtype: str = "float32"
-    device: str = "cpu"
 
     @model_validator(mode="after")
     def _fits(self) -> "StudySpec":
@@ -148,10 +140,12 @@ def build(
     values |= given
     values |= {k: None for k in ("samples", "variants") if k in changes and changes[k] is None}
     kind = KINDS[info.family]
-    if given.get("kind", kind) != kind and not (info.family != "organism" and given["kind"] == "base"):
+    if kind == "chat" and info.family == "hf" and info.provenance.get("renderer", "template") != "template":
+        kind = "base"  # nothing says that it follows instructions, so its answers are read off probabilities
+    if given.get("kind", kind) != kind and (info.family == "organism" or given["kind"] not in ("chat", "base")):
         raise SpecError(f"kind must be {kind} for --model {info.name}, got {given['kind']!r:.40}. Leave it out.")
     values |= {"experiment": experiment, "quick": quick, "kind": given.get("kind", kind)}
-    values |= {"model": info.name, "model_family": info.family, "model_digest": info.digest}
+    values |= of_model(info, values)
     if isinstance(values.get("recipe"), str):
         values["recipe"] = recipe(values["recipe"]).to_json()
     if isinstance(values.get("train_sizes"), str):

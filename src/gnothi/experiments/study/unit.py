@@ -91,7 +91,7 @@ def _model(
 
 
 def _subject(spec: StudySpec) -> Subject:
-    return opened(spec.model, spec.model_digest, spec.dtype, spec.device)
+    return opened(spec.model, spec.model_digest, **spec.opening)
 
 
 def _recipe(spec: StudySpec, arm: StudyArm) -> Recipe:
@@ -196,7 +196,7 @@ def judge_of(spec: StudySpec) -> AbstractLanguageModel | None:
     """The model that reads answers in text, if the run has one; a script's answers say what its judge should find."""
     if spec.judge is not None:
         assert spec.judge_digest is not None
-        return opened(spec.judge, spec.judge_digest, spec.dtype, spec.device).base(_echo)
+        return opened(spec.judge, spec.judge_digest, **spec.opening).base(_echo)
     return _echo() if spec.model_family == "scripted" else None
 
 
