@@ -15,7 +15,7 @@ COLUMNS: dict[str, str] = {
     "arm": "its arm",
     "seed": "its training seed, counted from 0; missing for a base that stands for every seed",
     "fold": "half of the agents that its report training left out; missing elsewhere",
-    "gate": "`passed` or `not instilled`; missing where no gate applies",
+    "gate": "`passed`, `not instilled` or `damaged`; missing where no gate applies",
     "kind": "`choice`: what the model does; `report`: what it says of itself",
     "sample_id": "id of the item or question; the same in every unit and run that asks it",
     "question": "a study's question; `choice` or `weights` in `preferences`",

@@ -26,7 +26,7 @@ class Labels(TypedDict, total=False):
     against: str
     """What the number is scored against."""
     gate: str | None
-    """`passed`, `not instilled`, or None."""
+    """`passed`, `not instilled`, `damaged`, or None."""
 
 
 MIN_UNITS = 3

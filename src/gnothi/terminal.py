@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gnothi.records import Estimate
+from gnothi.records import NOT_INTERPRETED, Estimate
 from gnothi.score.names import ARMS, Arm
 
 HEADLINE = ("agreement.reported_vs_learned", "tuned")
@@ -83,7 +83,7 @@ def estimate_row(e: Estimate) -> dict[str, Any]:
         "n": e.n,
         "points": e.n_points,
         "missing": e.n_missing,
-        "note": "; ".join(x for x in (e.gate if e.gate == "not instilled" else None, e.reason) if x),
+        "note": "; ".join(x for x in (e.gate if e.gate in NOT_INTERPRETED else None, e.reason) if x),
     }
 
 
@@ -112,7 +112,7 @@ def print_headline(
         arm = _cell(e.arm) if len(e.arm) <= _MOST_ARM else _cell(e.arm[: _MOST_ARM - 1]) + "…"
         kind = "null control" if e.arm in known and known[e.arm].control else ""
         value, note = row["value"], _cell(row["note"])
-        if e.value is not None and e.gate != "not instilled" and e.reason:
+        if e.value is not None and e.gate not in NOT_INTERPRETED and e.reason:
             no_interval[e.reason] = no_interval.get(e.reason, 0) + 1
             note = ""
         if e.value is None:

@@ -28,6 +28,7 @@ R = {
 }
 """Planted correlations; `other_instance` has no value."""
 REASONS = {"no number": 100, "refused": 20, "two numbers": 8, "empty": 2}
+BROKE = "held-out loss is 6.20 nats a token against the base's 3.10 <b>"
 TRAINED = ("tuned", "shuffled", *(a for a in R if a.startswith("introspection")))
 ATTRIBUTES = ("price", "weight", "comfort", "noise")
 
@@ -99,6 +100,28 @@ def points(n_contexts: int = 24, seeds: int = 4) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+GATE = {"loss": 1.5, "instructions": 0.5, "letter_bias": 0.4, "loops": 0.5}
+LOST = {"loss": 3.1, "kl_text": 0.02, "instructions": 0.8, "letter_bias": 0.1, "loops": 0.25}
+"""Figures of the base model that the planted fine-tunes lose from; the distance from it is 0."""
+
+
+def damage(seed: int, reason: str | None = None) -> dict:
+    """What a fine-tune lost: a little more with each seed, too much loss where there is a reason."""
+    figures = {
+        name: {"value": base + 0.01 * seed, "base": 0.0 if name == "kl_text" else base, "n": 100, "reason": None}
+        for name, base in LOST.items()
+    }
+    if reason:
+        figures["loss"]["value"] = 6.2
+    figures["kl_answers"] = {"value": None, "base": None, "n": 0, "reason": "nobody asked"}
+    gate = {"passed": reason is None, "reason": reason, "thresholds": GATE}
+    return {"kind": "base", "quick": False, "figures": figures, "loss_ratio": 1.1, "seconds": 3.0, "gate": gate}
+
+
+def adapter_check(seed: int) -> dict:
+    return {"from_base": 2.0 + seed, "since_training": 0.0, "after_measuring": 3e-6, "tolerance": 1e-4}
+
+
 def units(seeds: int = 4) -> list[dict]:
     rows = []
     for arm in TRAINED:
@@ -121,6 +144,8 @@ def units(seeds: int = 4) -> list[dict]:
                     "a_rate": 0.5 + seed / 50,
                     "adapter_digest": f"{seed:02d}" + "ab" * 31,
                     "losses": list(curve),
+                    "damage": damage(seed, BROKE if arm == "shuffled" and seed == 2 else None),
+                    "adapter_check": adapter_check(seed),
                     "steps": 600,
                     "tokens": 184_320,
                     "seconds": 41.5,
@@ -167,5 +192,6 @@ def view(**changes) -> RunView:
         ],
         "notes": ["Results on the organism are results on it, not on large language models."],
         "gate_threshold": 0.75,
+        "damage_gate": GATE,
     }
     return RunView(**{**fields, **changes})

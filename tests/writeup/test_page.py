@@ -115,6 +115,7 @@ def test_the_parts_come_in_order(page):
         "All arms",
         "Reported against learned weights",
         "Manipulation check",
+        "Did the fine-tune take, and did it break anything else?",
         "Valid self-reports",
         "Report training",
         "Learning curves",
@@ -126,7 +127,7 @@ def test_the_parts_come_in_order(page):
 
 def test_every_picture_has_words_for_who_cannot_see_it(page):
     alts = [a["alt"] for t, a in Reader(page).tags if t == "img"]
-    assert len(alts) == 7 and all(len(alt) > 20 for alt in alts)
+    assert len(alts) == 8 and all(len(alt) > 20 for alt in alts)
     assert "tuned 0.87 [0.82, 0.92]" in alts[1]
 
 

@@ -41,7 +41,9 @@ def run(
     engine: Annotated[str, typer.Option(help="pool or inline.")] = "pool",
     workers: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print spec, jobs and units; do nothing.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a unit was not instilled.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a unit was not instilled or is damaged.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say every stage.")] = False,
 ) -> None:
     """Run one experiment with all its arms and controls, and write its page."""
@@ -83,7 +85,9 @@ def resume(
     behaviour: Trusted = None,
     engine: Annotated[str, typer.Option(help="pool or inline.")] = "pool",
     workers: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 2,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a unit was not instilled.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a unit was not instilled or is damaged.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say every stage.")] = False,
 ) -> None:
     """Go on with a run that was stopped; whole units are not made again."""
@@ -103,6 +107,7 @@ def _refuse_study_options(options: dict[str, Any]) -> None:
 def _go(spec: dict[str, Any], folder: Path, engine: str, workers: int, strict: bool, verbose: bool) -> None:
     from gnothi import pipeline
     from gnothi.display import Display
+    from gnothi.records import NOT_INTERPRETED
     from gnothi.terminal import print_headline
 
     if verbose:
@@ -119,7 +124,7 @@ def _go(spec: dict[str, Any], folder: Path, engine: str, workers: int, strict: b
     print(pipeline.summary_line(run_folder))
     if failures:
         print(f"gnothi: {len(failures)} jobs failed, see {folder / 'run.log'}; resume tries again", file=sys.stderr)
-    if failures or (strict and any(e.gate == "not instilled" for e in estimates)):
+    if failures or (strict and any(e.gate in NOT_INTERPRETED for e in estimates)):
         sys.exit(1)
 
 

@@ -81,6 +81,12 @@ def verdict(found: Damage, thresholds: Thresholds) -> tuple[bool, str | None]:
     return not wrong, "; ".join(wrong) or None
 
 
+def is_damaged(record: Mapping[str, Any]) -> bool:
+    """Whether a unit's record says that its fine-tune broke too much; one that was not searched says nothing."""
+    gate = (record.get("damage") or {}).get("gate") or {}
+    return gate.get("passed") is False
+
+
 def _loss(value: float, base: float, limit: float) -> str | None:
     if value - base <= limit:
         return None

@@ -87,7 +87,9 @@ def _panels(view: RunView, data: Table, *, x: str, y: str, name: str, xlabel: st
         panel.tick_params(labelbottom=last)
         panel.set_xlabel(xlabel if last else "")
         panel.set_ylabel("" if i % columns else ylabel)
-    figure.legend(handles=_legend(data, ranks, by_unit, same_scale), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(
+        handles=_legend(view, data, ranks, by_unit, same_scale), loc="outside lower center", ncols=5, frameon=False
+    )
     return figure
 
 
@@ -136,7 +138,7 @@ def _rank_in_arm(data: Table) -> dict[str, int]:
     return ranks
 
 
-def _legend(data: Table, ranks: dict[str, int], by_unit: bool, same_scale: bool) -> Sequence[Line2D]:
+def _legend(view: RunView, data: Table, ranks: dict[str, int], by_unit: bool, same_scale: bool) -> Sequence[Line2D]:
     handles = []
     if by_unit:
         seeds = {ranks[str(r.unit)]: r.seed for r in data.drop_duplicates("unit").itertuples()}
@@ -145,7 +147,7 @@ def _legend(data: Table, ranks: dict[str, int], by_unit: bool, same_scale: bool)
             name = f"seed {seed:g}" if isinstance(seed, int | float) and pd.notna(seed) else f"unit {rank + 1}"
             handles.append(Line2D([], [], ls="", marker=marker, color=colour, label=name, markersize=5))
     if not data["instilled"].all():
-        handles.append(Line2D([], [], ls="", marker="x", color=style.GREY, label="not instilled", markersize=5))
+        handles.append(Line2D([], [], ls="", marker="x", color=style.GREY, label=view.shut_word, markersize=5))
     if data["instilled"].any():
         handles.append(Line2D([], [], color="black", label="least squares"))
     if same_scale:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gnothi.records import Estimate
+from gnothi.records import NOT_INTERPRETED, Estimate
 from gnothi.writeup import style
 from gnothi.writeup.text import interval, number, plain
 from gnothi.writeup.view import HEADLINE, RunView, Table
@@ -104,11 +104,11 @@ def effects_data(view: RunView) -> Table:
             "against": view.against(e),
         }
         why = e.reason if e.value is None or e.low is None else None
-        state = "not instilled" if e.gate == "not instilled" else None
+        state = e.gate if e.gate in NOT_INTERPRETED else None
         own = {"unit": None, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "gate": state, "reason": why}
         rows.append({**shared, **own})
         for d in dots[e.name][dots[e.name]["arm"] == e.arm].itertuples():
-            gate = None if d.instilled else "not instilled"
+            gate = None if d.instilled else view.unit(str(d.unit)).get("gate")
             rows.append({**shared, "unit": d.unit, "value": d.value, "gate": gate})
     words = ("name", "group", "arm", "unit", "gate", "reason", "against")
     columns = ["name", "group", "arm", "control", "unit", "value", "low", "high", "n", "gate", "reason", "against"]
@@ -170,20 +170,20 @@ def _effect_row(axes: Axes, words: Axes, y: float, row: Any, dots: Table) -> Non
     colour, marker = (style.GREY, "s") if row.control else (style.BLUE, "o")
     for d in dots.itertuples():
         took: dict[str, Any] = {"marker": "o", "facecolor": "none", "edgecolor": colour}
-        mark: dict[str, Any] = {"marker": "x", "color": "black"} if d.gate == "not instilled" else took
+        mark: dict[str, Any] = {"marker": "x", "color": "black"} if d.gate in NOT_INTERPRETED else took
         axes.scatter([d.value], [y + 0.24], s=17, linewidths=0.9, zorder=3, **mark)
     against = style.label(f"against {row.against}" if row.against else "", 50, 1)
     if row.value is None or math.isnan(row.value):
         axes.text(0.02, y, "no value", va="center", color=style.VERMILION, fontsize=9)
         words.text(0.02, y, style.label(f"none: {row.reason}", 48, 2), va="center", color=style.VERMILION, fontsize=9)
         return
-    failed = row.gate == "not instilled"
+    failed = row.gate in NOT_INTERPRETED
     known = pd.notna(row.low) and pd.notna(row.high)
     if known:
         axes.plot([row.low, row.high], [y, y], color=colour, lw=2.2, zorder=2, solid_capstyle="butt")
     face = "white" if failed or not known else colour
     axes.scatter([row.value], [y], s=42, marker=marker, facecolor=face, edgecolor=colour, linewidths=1.4, zorder=4)
     text = f"{number(row.value)} {interval(row.low, row.high) if known else '(no interval)'}, n = {int(row.n)}"
-    text += ", not instilled" if failed else ""
+    text += f", {row.gate}" if failed else ""
     words.text(0.02, y - 0.2, text, va="center", fontsize=9.5)
     words.text(0.02, y + 0.24, against, va="center", color=style.GREY, fontsize=9)

@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from gnothi.errors import DataError
-from gnothi.writeup import agreement_figures, effects_figure, study_figures, style, training_figures
+from gnothi.writeup import agreement_figures, damage_section, effects_figure, study_figures, style, training_figures
 from gnothi.writeup.sentences import answer, words
 from gnothi.writeup.text import plain, value_and_interval
 from gnothi.writeup.view import HEADLINE, RunView, Table
@@ -147,6 +147,14 @@ FIGURES: dict[str, Plot] = {
         training_figures.check,
         lambda view: words(view).check,
         _alt_check,
+    ),
+    "damage": Plot(
+        "What else the fine-tune changed",
+        damage_section.damage_data,
+        damage_section.damage,
+        "One mark a fine-tuned model. The grey line is the base model; a mark on it lost nothing of that kind. A dashed line "
+        "that would lie far off is left out.",
+        damage_section.alt,
     ),
     "target": Plot(
         "Learned against target weights",

@@ -9,8 +9,9 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from gnothi.records import NOT_INSTILLED, NOT_INTERPRETED
 from gnothi.score.names import meaning
-from gnothi.writeup import figures
+from gnothi.writeup import damage_section, figures
 from gnothi.writeup.sentences import answer, arms_not_run, cautions, words
 from gnothi.writeup.text import (
     LIMIT,
@@ -74,7 +75,8 @@ def render_page(view: RunView) -> str:
         examples=[_example(e) for e in view.examples[:MOST_EXAMPLES]],
         model={"name": None, "notes": ()} | dict(view.model),
         units=units,
-        failed=[u for u in units if u["gate"] == "not instilled"],
+        failed=[u for u in units if u["gate"] == NOT_INSTILLED],
+        damage=damage_section.section(view),
         methods=_methods(view),
         spec=flat(dict(view.spec)),
         css=Markup((files("gnothi.writeup") / "templates" / "page.css").read_text(encoding="utf-8")),
@@ -106,6 +108,7 @@ def _environment() -> Environment:
         "limit": LIMIT,
         "cell_limit": MOST_CELL,
         "study_figures": STUDY_FIGURES,
+        "shut": NOT_INTERPRETED,
     }
     return environment
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gnothi.records import Estimate
-from gnothi.writeup.text import count, number, value_and_interval
+from gnothi.records import DAMAGED, NOT_INSTILLED, Estimate
+from gnothi.writeup.text import count, number, plain, value_and_interval
 from gnothi.writeup.view import HEADLINE, RunView
 
 MINUS = "_minus_"
@@ -102,8 +102,10 @@ def answer(view: RunView) -> str:
     e = view.find(name, arm)
     if e is None:
         return f"No answer: this run holds no estimate {name} for the arm {arm}."
-    if e.gate == "not instilled":
+    if e.gate == NOT_INSTILLED:
         return _not_instilled(view, arm)
+    if e.gate == DAMAGED and e.value is None:
+        return _damaged(view, arm)
     if e.value is None:
         return _sentence(f"No answer: {name} of {arm} has no value. {e.reason}")
     what, over = _subject(view, e), f"over {_counted(view, e)}"
@@ -165,13 +167,19 @@ def arms_not_run(view: RunView) -> list[str]:
 def _left_out(view: RunView, arms: Sequence[str]) -> list[str]:
     of_arms = [u for u in view.units if u["arm"] in arms]
     counted = of_arms or ([u for u in view.units if u.get("gate")] if view.is_study else [])
-    out = sum(u.get("gate") == "not instilled" for u in counted)
-    if not out:
-        return []
-    return [
-        f"{out} of {count(len(counted), 'fine-tuned model')} did not take the behaviour and "
-        f"{'is' if out == 1 else 'are'} marked as not instilled."
-    ]
+    whole = count(len(counted), "fine-tuned model")
+    said = []
+    if out := sum(u.get("gate") == NOT_INSTILLED for u in counted):
+        said.append(
+            f"{out} of {whole} did not take the behaviour and {'is' if out == 1 else 'are'} marked as not instilled."
+        )
+    counted = of_arms or view.units
+    if out := sum(u.get("gate") == DAMAGED for u in counted):
+        said.append(
+            f"{out} of {count(len(counted), 'fine-tuned model')} lost too much of what nobody trained, and "
+            f"{'its' if out == 1 else 'their'} self-reports are left out."
+        )
+    return said
 
 
 def _of_a_study(view: RunView) -> list[str]:
@@ -212,6 +220,12 @@ def _not_instilled(view: RunView, arm: str) -> str:
     seen = ", ".join(f"{c.arm} {value_and_interval(c)}" for c in shown)
     seen = f" (share of held-out items answered as trained: {seen})" if seen else ""
     return f"Not instilled: the models did not come to do what they were trained to{seen}; self-reports are not interpreted."
+
+
+def _damaged(view: RunView, arm: str) -> str:
+    broke = [u for u in view.units if u["arm"] in sides(arm) and u.get("gate") == DAMAGED]
+    why = f" ({plain(broke[0]['gate_reason'], 200)})" if broke and broke[0].get("gate_reason") else ""
+    return f"Damaged: the fine-tunes broke too much besides{why}; self-reports are not interpreted."
 
 
 def _subject(view: RunView, e: Estimate) -> str:

@@ -185,7 +185,7 @@ def faithfulness(view: RunView, data: Table) -> Figure:
     handles = _handles(arms, {})
     if not data["instilled"].all():
         handles.append(
-            Line2D([], [], ls="", marker="o", color=style.GREY, markerfacecolor="none", label="not instilled")
+            Line2D([], [], ls="", marker="o", color=style.GREY, markerfacecolor="none", label=view.shut_word)
         )
     handles.append(Line2D([], [], color=style.GREY, ls=(0, (4, 3)), lw=0.9, label="equal"))
     words.legend(handles=handles, loc="upper left", frameon=False, borderaxespad=0.0)

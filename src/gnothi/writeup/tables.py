@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
-from gnothi.records import Estimate
+from gnothi.records import NOT_INTERPRETED, Estimate
 from gnothi.writeup.text import interval, number, plain
 from gnothi.writeup.view import check_unique, in_order
 
@@ -52,7 +52,7 @@ def to_rows(estimates: Iterable[Estimate]) -> list[tuple[str, ...]]:
                 f"{e.n_points}",
                 f"{e.n_missing}",
                 e.against,
-                "; ".join(x for x in ("not instilled" if e.gate == "not instilled" else "", e.reason or "") if x),
+                "; ".join(x for x in (e.gate if e.gate in NOT_INTERPRETED else "", e.reason or "") if x),
             )
         )
         for e in rows
@@ -102,7 +102,7 @@ def to_latex(estimates: Sequence[Estimate], caption: str = "") -> str:
         if e.reason and (e.value is None or e.low is None):
             reasons.append(f"{latex_escape(e.name)}, {latex_escape(e.arm)}: {latex_escape(e.reason)}")
             mark = rf"\textsuperscript{{{len(reasons)}}}"
-        arm = latex_escape(e.arm) + (r" (not instilled)" if e.gate == "not instilled" else "")
+        arm = latex_escape(e.arm) + (f" ({e.gate})" if e.gate in NOT_INTERPRETED else "")
         value = "--" if e.value is None else f"${number(e.value)}$"
         brackets = "--" if e.low is None or e.high is None else f"$[{number(e.low)}, {number(e.high)}]$"
         cells = [latex_escape(e.name) if e.name != previous else "", arm, value + mark, brackets]

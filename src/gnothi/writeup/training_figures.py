@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from gnothi.records import NOT_INTERPRETED
 from gnothi.writeup import style
 from gnothi.writeup.sentences import words
 from gnothi.writeup.view import RunView, Table
@@ -34,7 +35,7 @@ def check(view: RunView, data: Table) -> Figure:
         here = data[data["arm"] == arm].reset_index(drop=True)
         for i, row in enumerate(here.itertuples()):
             at = y + 0.5 * ((i + 0.5) / len(here) - 0.5)
-            failed = row.gate == "not instilled"
+            failed = row.gate in NOT_INTERPRETED
             mark = {"marker": "x", "color": "black"} if failed else {"marker": "o", "color": style.BLUE, "alpha": 0.85}
             left.scatter([row.choice_agreement], [at], s=34, zorder=3, linewidths=1.3, **mark)
             if row.a_rate is not None and pd.notna(row.a_rate):
@@ -45,8 +46,8 @@ def check(view: RunView, data: Table) -> Figure:
         Line2D([], [], ls="", marker="o", color=style.BLUE, label="one fine-tuned model"),
         Line2D([], [], color=style.GREY, lw=0.9, ls=":", label="chance"),
     ]
-    if (data["gate"] == "not instilled").any():
-        handles.insert(1, Line2D([], [], ls="", marker="x", color="black", label="not instilled"))
+    if data["gate"].isin(NOT_INTERPRETED).any():
+        handles.insert(1, Line2D([], [], ls="", marker="x", color="black", label=view.shut_word))
     if view.gate_threshold is not None:
         left.axvline(view.gate_threshold, color=style.VERMILION, lw=1.2, ls="--", zorder=1)
         text = f"gate, {view.gate_threshold:.2f}"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gnothi.errors import DataError
-from gnothi.records import Estimate
+from gnothi.records import NOT_INSTILLED, NOT_INTERPRETED, Estimate
 from gnothi.score.names import ARMS, ESTIMATES, STUDY_ESTIMATES, Arm
 
 Table = Any
@@ -110,7 +110,7 @@ class RunView:
     """Who each arm is, in the order of the page; arms of other names are shown without words."""
     units: Sequence[Mapping[str, Any]] = ()
     """One a fine-tuned model: `unit, arm, seed, fold, parents, gate, choice_agreement, a_rate, adapter_digest, losses,
-    steps, tokens, seconds`; all but `unit` and `arm` may be left out."""
+    steps, tokens, seconds, damage, adapter_check`; all but `unit` and `arm` may be left out."""
     points: Table = field(default_factory=pd.DataFrame)
     """`POINT_COLUMNS`; a column may be left out where it means nothing."""
     validity: Sequence[Mapping[str, Any]] = ()
@@ -127,6 +127,8 @@ class RunView:
     `points`."""
     gate_threshold: float | None = None
     """Smallest choice agreement that counts as instilled, in [0, 1]."""
+    damage_gate: Mapping[str, float | None] | None = None
+    """Thresholds at which a fine-tune counts as damaged, by figure; None where nothing was searched for."""
     headline: tuple[str, str] = (HEADLINE, "tuned")
     """Name and arm of the estimate that answers the question."""
 
@@ -177,8 +179,14 @@ class RunView:
         return next((u for u in self.units if u["unit"] == unit_id), {})
 
     def instilled(self, unit_id: str) -> bool:
-        """Whether the unit is shown as one that took: false only where its gate says `not instilled`."""
-        return self.unit(unit_id).get("gate") != "not instilled"
+        """Whether the unit is shown as one that took: false where its gate says `not instilled` or `damaged`."""
+        return self.unit(unit_id).get("gate") not in NOT_INTERPRETED
+
+    @property
+    def shut_word(self) -> str:
+        """What units that are not interpreted are called in a legend."""
+        found = {u.get("gate") for u in self.units}
+        return " or ".join(g for g in NOT_INTERPRETED if g in found) or NOT_INSTILLED
 
     def seeds(self) -> list[Any]:
         """Training seeds of the units, each once."""
