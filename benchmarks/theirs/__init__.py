@@ -1,0 +1,1 @@
+"""What runs in the peers' environment, without Gnothi: each module serves one tool's measurements."""
