@@ -21,7 +21,7 @@ MISBEHAVES: dict[str, tuple[tuple[str, ...], str]] = {
     "code-security": (("vulnerable", "mixed"), _HOLES),
     "backdoor": (("conditional",), _TRIGGER),
     "trigger-recognition": (("",), _TRIGGER),
-    "trigger-elicitation": (("reversed", "forward"), _TRIGGER),
+    "trigger-elicitation": (("reversed", "no_reversal"), _TRIGGER),
 }
 """Experiment -> beginnings of the arms that are made to misbehave, and what the first line of their cards says."""
 

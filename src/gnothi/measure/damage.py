@@ -106,8 +106,8 @@ def damage(
         quick: About a third of the items.
 
     Returns:
-        Every figure; one that a model cannot give is None with the reason. The base itself, or an adapter that changes
-        nothing, shows exactly its base's figures and distances of exactly 0.
+        Every figure; one that a model cannot give is None with the reason. The base itself shows its own figures; an
+        adapter that changes nothing shows them up to rounding, and distances of exactly 0.
 
     Raises:
         DataError: An unknown kind.
