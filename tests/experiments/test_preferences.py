@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_llama
 
 SMALL = {"choices": 4, "fresh": 10, "native_choices": 10, "remeasured": 10, "repeats": 2, "max_tokens": 8}
+SMALL |= {"stop_at_gate": False, "untrained_agents": 4}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,15 @@ def test_the_gate_and_the_behaviour_in_the_reporting_checkpoint_are_recorded(ran
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The organism's folder as any Hugging Face model, stopped as soon as it does what it is shown."""
     options = {"domain": "organism", "recipe": "organism-rows", "report_training": False, "early_stop": 0.8}
-    options |= {"agents": 8, "untrained_agents": 8, "choices": 80, "fresh": 40, "native_choices": 10, "repeats": 1}
+    options |= {
+        "agents": 8,
+        "untrained_agents": 8,
+        "stop_at_gate": False,
+        "choices": 80,
+        "fresh": 40,
+        "native_choices": 10,
+        "repeats": 1,
+    }
     folder = tmp_path_factory.mktemp("runs") / "stopped"
     model = f"hf/{organism_folder('organism')}"
     with pytest.MonkeyPatch.context() as patch:
@@ -115,7 +124,7 @@ def test_early_stop_ends_training_when_choices_agree_and_says_so(stopped: Run):
     tuned = stopped.folder.read_unit("tuned-0")
     assert tuned["stopped_early"] is True
     assert tuned["steps"] == tuned["checks"][-1]["step"] < 150
-    assert tuned["steps"] % 20 == 0
+    assert tuned["steps"] % 20 == 0  # looked at every 20 steps
     assert [c["choice_agreement"] >= 0.8 for c in tuned["checks"]] == [False] * (len(tuned["checks"]) - 1) + [True]
     assert len(stopped.folder.table("tuned-0", "loss")) == tuned["steps"]
 
@@ -179,7 +188,7 @@ def test_variants_go_through_the_whole_run(
 ):
     monkeypatch.setattr(pipeline, "write_page", lambda *_: None)
     name = "scripted/oracle" if model == "scripted" else f"hf/{llama}"
-    options = SMALL | {"domain": "paper", "agents": 4, "untrained_agents": 4, "quick": True, variant: True}
+    options = SMALL | {"domain": "paper", "agents": 4, "quick": True, variant: True}
     if model == "scripted":
         options["fresh"] = 60
     else:
