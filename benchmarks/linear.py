@@ -118,13 +118,14 @@ def run(
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Cost over size, one panel a row, with the fitted line."""
     with style.styled():
-        figure, axes = style.grid(len(rows))
+        figure, axes = style.grid(len(rows), height=3.0)
         for axis, found in zip(axes, rows, strict=True):
             sizes = [int(n) for n in found["repeats_s"]["ours"]]
             best = [min(s) for s in found["repeats_s"]["ours"].values()]
             level = np.exp(np.mean(np.log(best)) - found["ours"] * np.mean(np.log(sizes)))
             axis.loglog(sizes, level * np.array(sizes, float) ** found["ours"], color="0.6", lw=1)
             axis.loglog(sizes, best, "o", ms=4, color="C0")
+            axis.minorticks_off()
             axis.set_title(found["note"].partition(" from")[0])
             axis.set_xlabel(found["name"].partition("/")[2])
         axes[0].set_ylabel("seconds")
