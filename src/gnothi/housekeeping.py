@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from gnothi.errors import GnothiError, StoreError
+from gnothi.models import gemma, hub
+from gnothi.models.model_cache import made_here
+from gnothi.models.model_files import plain
 from gnothi.models.registry import ORGANISMS, SCRIPTS, resolve
 from gnothi.store import RunFolder
 
@@ -67,7 +70,7 @@ def remove_run(path: Path) -> None:
 
 
 def known_models() -> list[dict[str, Any]]:
-    """Models that `--model` takes, with where they lie and their licence."""
+    """Models that `--model` takes, with where they lie and their licence: those that are here by name, then the kinds."""
     rows = []
     for name in ORGANISMS:
         try:
@@ -75,9 +78,28 @@ def known_models() -> list[dict[str, Any]]:
         except GnothiError as error:
             where = f"missing: {error}"
         rows.append({"model": name, "what": "embedded, trained from nothing", "licence": "Apache-2.0", "where": where})
-    own = {"licence": "its own", "where": "a folder of yours"}
+    fetched = str(gemma.folder()) if gemma.is_fetched() else f"not fetched: gnothi models fetch {gemma.NAME}"
+    about = gemma.facts()["about"]
+    rows.append({"model": gemma.NAME, "what": f"270M, {about}", "licence": gemma.LICENCE, "where": fetched})
+    for folder, said in made_here():
+        if said.get("model") != gemma.NAME:
+            texts = {k: plain(said.get(k, "?")) for k in ("model", "about", "licence")}
+            rows.append(
+                {"model": texts["model"], "what": texts["about"], "licence": texts["licence"], "where": str(folder)}
+            )
+    for name, folder in hub.in_cache():
+        rows.append(
+            {
+                "model": f"hf/{name}",
+                "what": "in the hub's cache",
+                "licence": hub.licence_of(folder),
+                "where": str(folder),
+            }
+        )
+    own = {"licence": "its own", "where": "a folder or file of yours"}
     rows.append({"model": "organism/<folder>", "what": "an organism you trained", **own})
-    rows.append({"model": "hf/<folder>", "what": "a transformers folder with safetensors", **own})
+    rows.append({"model": "hf/<folder or id>", "what": "a transformers model with safetensors, or an adapter", **own})
+    rows.append({"model": "gguf/<file>", "what": "a GGUF file, dequantised once", **own})
     rows += [
         {
             "model": f"scripted/{s}",

@@ -86,7 +86,10 @@ def test_the_digest_changes_with_what_decides_answers_and_with_nothing_else(tmp_
         (lambda f: (f / "config.json").write_text("{"), "config.json that parses"),
         (lambda f: (f / "model.safetensors").unlink(), r"must hold \*.safetensors, got none"),
         (lambda f: (f / "model.safetensors").rename(f / "m.bin"), r"got pickled parameters only \(m.bin\).*not opened"),
-        (lambda f: (f / "model.safetensors").rename(f / "m.safetensors"), "must hold model.safetensors or .*got m.safe"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "m.safetensors"),
+            "must hold model.safetensors or .*got m.safe",
+        ),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 9), "must be whole, got model.safetensors .* header"),
         (lambda f: cut(f / "model.safetensors"), r"must be whole, got \d+ of \d+ bytes of model.safetensors"),
         (lambda f: (f / "tokenizer.json").unlink(), "must hold a tokenizer, got no tokenizer.json"),

@@ -131,3 +131,35 @@ def models_list() -> None:
     from gnothi.terminal import print_rows
 
     print_rows(known_models())
+
+
+@models_app.command("fetch", epilog="Example: gnothi models fetch gemma-3-270m")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="gemma-3-270m, hf/<id>, hf/<id>@<revision> or gguf/<file>.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the model's licence without being asked.")] = False,
+) -> None:
+    """Fetch or convert a model now, after showing its licence; later runs use what lies here."""
+    from gnothi.models import gemma
+    from gnothi.models.registry import resolve
+    from gnothi.terminal import progress_bar
+
+    if name == gemma.NAME:
+        print(gemma.notice(), file=sys.stderr)
+        if not yes and not gemma.accepted():
+            _ask_for_licence()
+        gemma.accept()
+    with progress_bar("fetching") as step:
+        info = resolve(name, step=step)
+    if info.folder is None:
+        raise SpecError(f"NAME must be a model that lies on a disk, got {name!r}. Scripts need no fetching.")
+    print(json.dumps({"folder": str(info.folder), "digest": info.digest, **info.provenance}, indent=1))
+
+
+def _ask_for_licence() -> None:
+    if not sys.stdin.isatty():
+        raise SpecError(
+            "models fetch must be told that the licence is accepted, got no terminal to ask on. "
+            "Read the terms named above, then add --yes."
+        )
+    if not typer.confirm("Do you accept these terms?", err=True):
+        raise SpecError("models fetch must have the licence accepted, got no. Nothing was fetched.")

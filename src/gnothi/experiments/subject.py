@@ -1,5 +1,6 @@
 """The model under test, as the stages use it: opened once a process, tuned, and asked. Scripted models stand in."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ class Subject:
             return [(o.script(), {"losses": [], "steps": 0}) for o in orders]
         from gnothi.finetune.loop import TrainJob, train
 
+        if self.adapter is not None:  # it came with the model, in a shape of its own
+            recipe = dataclasses.replace(recipe, parent="stack")
         jobs = [
             TrainJob(
                 name=o.unit,

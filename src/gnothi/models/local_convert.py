@@ -22,6 +22,7 @@ Step = Callable[[int, int, str], None]
 
 STEPS = 4
 _VOLATILE = ("transformers_version", "_name_or_path", "_from_model_config")
+_LOST = ("missing_keys", "mismatched_keys")
 _SPARE = r"rope_freqs\.weight|rope_factors_(long|short)\.weight"
 _TEXT = 80
 
@@ -46,9 +47,9 @@ def convert(path: Path, folder: Path, *, step: Step | None = None) -> dict[str, 
     step = step or (lambda done, total, text: None)
     step(0, STEPS, "reading the file")
     reader, facts = _header(path)
-    with _read_once(reader), quiet():
+    with _read_once(reader), quiet(warnings=False):
         step(1, STEPS, "dequantising")
-        module = _module(path, {t.name for t in reader.tensors}, _stretched(reader))
+        module = _module(path, reader)
         step(2, STEPS, "making the tokenizer")
         tokenizer = _tokenizer(path)
     step(3, STEPS, "writing")
@@ -85,10 +86,10 @@ def _header(path: Path) -> tuple[Any, dict[str, Any]]:
     return reader, facts
 
 
-def _stretched(reader: Any) -> bool:
-    """Whether the file states that positions are scaled."""
-    fields = [f for k, f in reader.fields.items() if re.search(r"\.rope\.(scaling\.type|scale_linear)$", k)]
-    return any(field.contents() not in ("none", 1.0) for field in fields)
+def _said(reader: Any, ending: str) -> Any:
+    """The value of the one key that ends so, behind the architecture's name; None where there is none."""
+    found = [field.contents() for key, field in reader.fields.items() if key.partition(".")[2] == ending]
+    return found[0] if found else None
 
 
 @contextlib.contextmanager
@@ -112,11 +113,11 @@ def _plain(value: Any) -> str:
     return "".join(c for c in str(value) if c.isprintable())[:_TEXT]
 
 
-def _module(path: Path, names: set[str], stretched: bool) -> Any:
+def _module(path: Path, reader: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
-    spare = sorted(n for n in names if re.fullmatch(_SPARE, n))
-    if stretched or spare:
+    spare = [t.name for t in reader.tensors if re.fullmatch(_SPARE, t.name)]
+    if spare or _said(reader, "rope.scaling.type") not in (None, "none"):
         # Llama 3.1 and later, Phi 3 with long context, Gemma 3 from 4B on: the loader would leave it out
         raise ModelError(
             f"GGUF file must have plain rotary positions, got scaled ones in {path.name}, which transformers' loader "
@@ -128,6 +129,7 @@ def _module(path: Path, names: set[str], stretched: bool) -> Any:
             gguf_file=path.name,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are listed below
             local_files_only=True,
             trust_remote_code=False,
             **_dequantised(),
@@ -138,13 +140,34 @@ def _module(path: Path, names: set[str], stretched: bool) -> Any:
             "Use the model's own safetensors: hf/<id>."
         ) from error
     module, info = opened
-    absent = sorted(info["missing_keys"]) + sorted(map(str, info.get("mismatched_keys", ())))
+    absent = sorted({str(k[0] if isinstance(k, tuple) else k) for w in _LOST for k in info.get(w, ())})
     if absent:
         raise ModelError(
-            f"GGUF file must give every parameter a value, got none for {absent[:3]} ({len(absent)} in all) in {path.name}. "
-            "Use the model's own safetensors: hf/<id>."
+            f"GGUF file must give every parameter its value, got none that fits {absent[:3]} ({len(absent)} in all) in "
+            f"{path.name}. Use the model's own safetensors: hf/<id>."
         )
+    held, stated = sum(p.numel() for p in module.parameters()), sum(int(t.n_elements) for t in reader.tensors)
+    if held != stated:
+        raise ModelError(
+            f"GGUF file must have a place for every number, got {stated} in {path.name} of which transformers' model takes "
+            f"{held}. Use the model's own safetensors: hf/<id>."
+        )
+    _mend(module.config, reader)
     return _fresh(module)
+
+
+def _mend(config: Any, reader: Any) -> None:
+    """What the loader fills in with one checkpoint's defaults though the file, or llama.cpp's rule, says otherwise.
+
+    Source: llama.cpp scales Gemma's queries by the head's width, and in the 27B models by width over heads.
+    """
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if (value := _said(reader, key)) is not None and hasattr(config, key):
+            setattr(config, key, float(value))
+    if hasattr(config, "query_pre_attn_scalar"):
+        largest = (config.model_type, config.num_hidden_layers) in (("gemma2", 46), ("gemma3_text", 62))
+        width = config.hidden_size // config.num_attention_heads if largest else config.head_dim
+        config.query_pre_attn_scalar = width
 
 
 def _dequantised() -> dict[str, Any]:

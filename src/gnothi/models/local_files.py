@@ -41,15 +41,18 @@ def check_device(device: str) -> None:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No bars of transformers' on the terminal."""
+def quiet(warnings: bool = True) -> Iterator[None]:
+    """No bars of transformers' on the terminal, nor its warnings where what they would say is said in another way."""
     from transformers.utils import logging
 
-    bar = logging.is_progress_bar_enabled()
+    bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    if not warnings:
+        logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
 

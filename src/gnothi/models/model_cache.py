@@ -148,3 +148,10 @@ def read_source(folder: Path) -> dict[str, Any] | None:
             )
     stated.pop("format", None)
     return stated
+
+
+def made_here() -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and source of every model that was made into the cache."""
+    above = cache_folder()
+    folders = sorted(p for p in above.iterdir() if p.is_dir()) if above.is_dir() else []
+    return [(p, said) for p in folders if not p.name.startswith(".") and (said := read_json(p / SOURCE))]

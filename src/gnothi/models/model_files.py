@@ -35,6 +35,8 @@ def check_model(where: str, folder: Path) -> None:
         ModelError: No such folder; no configuration; no safetensors, or pickles alone; a file that is missing or cut off;
             no tokenizer.
     """
+    if folder.is_file():
+        raise ModelError(f"{where} must name a folder, got {folder}, which is a file. A GGUF file is gguf/<file>.")
     if not folder.is_dir():
         raise ModelError(f"{where} must name a folder, got {folder}, which does not exist. Give a path to one.")
     if not (folder / "config.json").is_file():

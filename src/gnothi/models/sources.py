@@ -16,6 +16,7 @@ from gnothi.models import gemma, hub
 from gnothi.models.model_cache import (
     cache_folder,
     folder_digest,
+    made_here,
     new_folder,
     read_json,
     read_source,
@@ -81,7 +82,7 @@ def find(name: str, *, digest: str | None = None, step: Step | None = None) -> S
         return _made(gemma.fetch(step))
     if kind == "hf" and rest:
         folder = Path(rest).expanduser()
-        return _folder(name, folder) if folder.is_dir() or _is_path(rest) else _hub(name, rest, digest)
+        return _folder(name, folder) if folder.exists() or _is_path(rest) else _hub(name, rest, digest)
     if kind == "gguf" and rest:
         return _gguf(name, Path(rest).expanduser(), step)
     return _folder(name, Path(name).expanduser()) if is_named_folder(name) else None
@@ -104,6 +105,7 @@ def _made(folder: Path) -> Source:
     """A folder of the cache."""
     check_model(f"--model {folder.name}", folder)
     facts = read_source(folder) or {}
+    facts.pop("model", None)
     return Source(folder=folder, facts={**facts, **wording(folder)})
 
 
@@ -208,8 +210,7 @@ def _by_digest(digest: str) -> Source | None:
     """The shipped or fetched model of a digest: a path that an adapter names may be another machine's."""
     if not digest:
         return None
-    made = [p for p in cache_folder().glob("*") if (p / "gnothi_source.json").is_file()]
-    for folder in (*shipped_folders(), *made):
+    for folder in (*shipped_folders(), *(made for made, _ in made_here())):
         if folder_digest(folder) == digest:
             return _made(folder)
     return None
