@@ -259,6 +259,16 @@ class RunFolder:
         with (self.path / "run.log").open("a", encoding="utf-8") as handle:
             handle.write(logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(found) + "\n")
 
+    def checkpoints(self, job: str) -> Path:
+        """Folder for what a job needs to go on in mid-training; a killed run's stays until the job is done."""
+        return self.path / "checkpoints" / job
+
+    def drop_checkpoints(self, job: str) -> None:
+        """A job's training is over: remove its checkpoints."""
+        shutil.rmtree(self.checkpoints(job), ignore_errors=True)
+        with contextlib.suppress(OSError):  # other jobs' are still there, or none ever was
+            self.checkpoints(job).parent.rmdir()
+
     def sweep(self) -> None:
         """Remove what a killed process left under temporary names. Call only while holding the lock."""
         for pattern in ("units/.*", ".*.tmp"):
