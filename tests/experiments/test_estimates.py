@@ -68,7 +68,7 @@ def test_no_unit_above_the_gate_gives_no_number_and_says_why():
     found = estimate("agreement.reported_vs_learned", [piece(i, "not instilled") for i in range(4)])
     assert found.value is None and found.gate == "not instilled"
     assert found.reason == "not instilled in any of 4 units, so self-reports are not interpreted"
-    assert _gate([piece(0, "passed"), piece(1, "not instilled")]) == "passed"
+    assert _gate("tuned", [piece(0, "passed"), piece(1, "not instilled")]) == "passed"
 
 
 def test_what_one_model_said_once_is_not_counted_for_every_unit():

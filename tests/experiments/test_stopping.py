@@ -13,6 +13,7 @@ from gnothi import cli, pipeline
 from gnothi.api import Run
 from gnothi.experiments.preferences import curve, plan, spec, stopping
 from gnothi.experiments.preferences.evidence import evidences_of
+from gnothi.finetune.recipes import recipe
 from gnothi.models.organism import organism_folder
 from gnothi.models.registry import resolve
 from gnothi.store import RunFolder
@@ -87,7 +88,8 @@ def test_the_learning_curve_goes_from_the_untuned_model_to_the_end(stopped: Run)
 
 def test_the_curve_of_a_model_that_learns_rises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pipeline, "write_page", lambda *_: None)
-    options = {"domain": "organism", "recipe": "organism-rows", "report_training": False, "early_stop": 0.99}
+    short = recipe("organism-rows", steps=80).to_json()
+    options = {"domain": "organism", "recipe": short, "report_training": False, "early_stop": 0.99}
     options |= {"agents": 6, "untrained_agents": 4, "choices": 80, "fresh": 30, "native_choices": 10, "repeats": 1}
     options |= {"damage": False}
     run = gnothi.run(
