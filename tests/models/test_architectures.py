@@ -22,7 +22,9 @@ from gnothi.finetune.loop import TrainJob, train
 from gnothi.finetune.recipes import Recipe
 from gnothi.models.base import Sampling
 from gnothi.models.local import LocalModel
-from gnothi.records import TrainRow
+from gnothi.models.local_text import Codec
+from gnothi.models.registry import resolve
+from gnothi.records import Message, TrainRow
 
 SIZES = {
     "vocab_size": len(tiny.WORDS),
@@ -101,6 +103,46 @@ def test_what_is_trained_is_what_peft_loads(architecture, kind, tmp_path):
         theirs = wrapped(input_ids=ids).logits
     assert (ours - plain).abs().max() > 1e-2 and (ours - theirs).abs().max() < 1e-5
     assert np.isfinite(trained.losses).all()
+
+
+@pytest.mark.parametrize("name", tiny.FAMILIES)
+def test_every_family_opens_from_a_folder_as_it_was_saved(name, tmp_path):
+    folder = tiny.family_folder(tmp_path / "m", name)
+    made, tokenizer = tiny.family_parts(name)
+    info = resolve(f"hf/{folder}")
+    model = LocalModel.load(folder, name=info.name)
+    assert model.digest == info.digest and (model.dtype, model.device.type) == ("float32", "cpu")
+    assert info.provenance.get("renderer") == model.codec.renderer
+    assert info.provenance.get("thinking") == model.codec.thinking
+    messages = (Message("system", "Be brief."), Message("user", "A or B? 42"))
+    ids = torch.tensor([Codec(tokenizer).encode(messages, "A")[0]])
+    assert model.encode(messages, "A")[0] == ids[0].tolist()
+    with torch.inference_mode():
+        assert torch.equal(model.module(ids).logits, made(ids).logits)
+    assert LocalModel.load(folder, name="m", dtype="bfloat16").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("name", tiny.FAMILIES)
+def test_lora_of_every_family_learns_and_is_what_peft_loads(name, tmp_path):
+    import peft
+
+    made, tokenizer = tiny.family_parts(name)
+    model = LocalModel(made, tokenizer, name=name)
+    prompts = [tiny.user(f"Option A: {n} dollars. Option B: {9 - n} dollars. A or B?") for n in range(4)]
+    rows = [TrainRow(messages=m, answer=a) for m, a in zip(prompts, "ABBA", strict=True)]
+    recipe = Recipe(name="t", kind="lora", lr=0.01, rank=2, alpha=4.0, steps=8, batch_rows=4)
+    (trained,) = train(model, [TrainJob(name="a", rows=rows, seed=0)], recipe)
+    assert trained.losses[-1] < trained.losses[0] - 0.1
+    trained.save(tmp_path / "a")
+    ids = torch.tensor([model.encode(prompts[2], "A")[0]])
+    with torch.inference_mode():
+        ours, plain = model.with_adapter(tmp_path / "a").module(ids).logits, model.module(ids).logits
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = peft.PeftModel.from_pretrained(tiny.family_parts(name)[0], tmp_path / "a").eval()
+    with torch.inference_mode():
+        theirs = wrapped(ids).logits
+    assert (ours - plain).abs().max() > 1e-2 and (ours - theirs).abs().max() < 1e-4
 
 
 def test_a_model_without_linear_layers_is_refused_for_lora():
