@@ -134,6 +134,32 @@ def test_a_device_that_is_not_here_is_refused(folder):
         refused(folder, SpecError, rf"device must be one that torch has here, got '{device}'", device=device)
 
 
+OWN_CODE = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+Path(__file__).with_name("ran").touch()
+class MineConfig(LlamaConfig):
+    model_type = "mine-of-my-own"
+class Mine(LlamaForCausalLM):
+    config_class = MineConfig
+"""
+
+
+def test_code_of_a_folder_is_run_only_when_that_is_asked_for(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    config = json.loads((copy / "config.json").read_text()) | {"model_type": "mine-of-my-own"}
+    config["auto_map"] = {"AutoConfig": "mine.MineConfig", "AutoModelForCausalLM": "mine.Mine"}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "mine.py").write_text(OWN_CODE)
+    refused(
+        copy, ModelError, r"must open without code of its own, got one that brings mine.py .*trust_remote_code=true"
+    )
+    assert not list(tmp_path.rglob("ran"))
+    model = LocalModel.load(copy, name="m", trust_remote_code=True)
+    assert type(model.module).__name__ == "Mine" and list(tmp_path.rglob("ran"))
+
+
 def test_an_unknown_dtype_is_refused(folder):
     refused(folder, SpecError, "dtype must be one of float32, bfloat16, float16, got 'int8'", dtype="int8")
 
