@@ -1,5 +1,6 @@
 """Commands that run experiments."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -18,7 +19,7 @@ def run(
     experiment: Annotated[
         str, typer.Argument(metavar="EXPERIMENT|FILE.yaml", help="`preferences`, `risk`, …, or a YAML file.")
     ],
-    model: Annotated[str | None, typer.Option(help="organism, organism-weak, hf/<folder>, scripted/oracle, …")] = None,
+    model: Annotated[str | None, typer.Option(help="organism, gemma-3-270m, hf/<folder or id>, gguf/<file>, …")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides every random draw. Default 0.")] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Fine-tuned models, each with its own weight table. Default 4; 3 for hf/.")
@@ -71,6 +72,7 @@ def run(
     it = pipeline.experiment(experiment)
     if experiment == "preferences":
         _refuse_study_options(options)
+    _make_ready(model)
     spec = it.build(model, **options)
     if dry_run:
         plan = pipeline.plan_of(spec)
@@ -94,6 +96,25 @@ def resume(
     from gnothi import pipeline
 
     _go(pipeline.checked_spec(path, behaviour=behaviour), path, engine, workers, strict, verbose)
+
+
+def _make_ready(model: str) -> None:
+    """Convert a model that is not yet, with a bar: it takes minutes once, and nothing afterwards."""
+    from gnothi.models import gemma
+    from gnothi.models.sources import find
+    from gnothi.terminal import progress_bar
+
+    if not (model == gemma.NAME or model.startswith("gguf/")) or not model.isprintable():
+        return
+    with contextlib.ExitStack() as stack:
+        bars: list[Any] = []
+
+        def step(done: int, total: int, text: str) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress_bar(model)))
+            bars[0](done, total, text)
+
+        find(model, step=step)
 
 
 def _refuse_study_options(options: dict[str, Any]) -> None:
