@@ -53,5 +53,7 @@ def _accelerator() -> str:
     import ctypes.util
 
     if ctypes.util.find_library("cuda"):
+        if importlib.metadata.version("torch").endswith("+cpu"):
+            return "a CUDA driver is installed, but this torch is built for the CPU alone"
         return "a CUDA driver is installed; use --set device=cuda"
     return "none: everything runs on the CPU"
