@@ -7,17 +7,14 @@ since the peer knows no seed for one sample; `max_abs_diff` is over the probabil
 own pass gives them. Sides alternate, and the fastest repeat counts. `flops` are those that our side ran.
 """
 
-import os
 import time
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import subjects
 from gnothi.behaviours.example import generator
 from gnothi.models.base import Sampling
 from gnothi.models.local import LocalModel
@@ -29,13 +26,6 @@ N = 100
 WIDTHS = (100, 50, 20)
 SHORT, LONG = 8, 64
 """Tokens of an answer at most."""
-
-
-def folder() -> Path:
-    """Gemma 3 270M as a transformers folder."""
-    if find_spec("gnothi.models.sources") is not None:
-        return import_module("gnothi.models.sources").gemma_folder()
-    return Path(os.environ.get("GNOTHI_CACHE", Path.home() / ".cache" / "gnothi")) / "models" / "gemma-3-270m"
 
 
 def prompts() -> list[Messages]:
@@ -126,7 +116,7 @@ def run(repeats: int = 2) -> list[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = LocalModel.load(folder(), name="gemma-3-270m")
+        model = LocalModel.load(subjects.gemma(), name="gemma-3-270m")
         peer, asked = Peer(model), prompts()
         away = difference(model, peer, asked)
         tried = {w: _timed(lambda w=w: peer(asked[0], w, w, SHORT, True)) / w for w in WIDTHS}
