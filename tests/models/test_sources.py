@@ -131,3 +131,23 @@ def test_an_adapter_on_an_adapter_is_refused(tuned, tmp_path):
         (tmp_path / "second" / name).write_text(json.dumps(stated | {key: str(tuned)}))
     with pytest.raises(ModelError, match="must be an adapter on a model, got one on another adapter"):
         resolve(f"hf/{tmp_path / 'second'}")
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (cut, "model file must be whole, got"),
+        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "got pickled parameters only"),
+        (lambda f: [p.unlink() for p in f.glob("tokenizer*")], "must hold a tokenizer"),
+        (lambda f: (f / "config.json").write_text("[1"), "config.json that parses"),
+    ],
+)
+def test_a_folder_that_cannot_be_opened_ends_a_run_before_it_begins(base, spoil, said, refused, tmp_path):
+    spoil(base)
+    assert said in refused("run", "risk", "--model", base, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
