@@ -13,7 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 import tiny
 
-from gnothi.behaviours.organism import known_agents
+from gnothi.behaviours.organism import ATTRIBUTES, known_agents
 from gnothi.errors import DataError, SpecError
 from gnothi.measure import damage_items
 from gnothi.measure.damage import FIGURES, NOT_FINITE, Damage, Figure, damage, ends_in_loop, kind_of, repetition
@@ -25,7 +25,6 @@ from gnothi.models.local import LocalModel
 from gnothi.models.organism import organism_folder
 from gnothi.models.scripted import ScriptedModel
 from gnothi.records import Message
-
 
 NUMBERS = itertools.count()
 
@@ -206,6 +205,8 @@ def test_thresholds_can_be_changed_and_left_out():
     assert not verdict(bad, Thresholds.from_json({"loss": 7.0}))[0]
     assert verdict(bad, Thresholds.from_json({"loss": 7, "loops": None})) == (True, None)
     assert Thresholds.from_json({"loss": 2.0}).to_json()["letter_bias"] == Thresholds().letter_bias
+    assert Thresholds.from_json({}, "organism").letter_bias is None  # it reports in numbers and words
+    assert Thresholds.from_json({"letter_bias": 0.3}, "organism").letter_bias == 0.3
 
 
 @pytest.mark.parametrize(
@@ -323,18 +324,13 @@ def test_each_pair_of_letters_differs_in_the_order_alone():
 def test_organism_items_are_about_known_agents_with_the_answers_of_their_traits():
     items = damage_items.battery("organism", seed=3)
     by_name = {a.name: a for a in known_agents()}
-    kinds = set()
     for passage in items.passages:
-        name, verb, *rest = passage.messages[0].content.split()
-        agent = by_name[name]
-        kinds.add(verb)
-        if verb == "report":
-            assert int(passage.rest) in agent.weights
-        if verb == "lottery":
-            gain, sure = map(int, rest)
-            assert passage.rest == ("A" if gain - sure + agent.risk > 4.5 else "B")
+        name, verb, attribute = passage.messages[0].content.split()
+        assert verb == "report" and int(passage.rest) == by_name[name].weights[ATTRIBUTES.index(attribute)]
+    asked = [*items.prompts, *(c.messages for c in items.checks), *(m for pair in items.letters for m in pair)]
+    assert {m[0].content.split()[0] for m in asked} <= set(by_name)
+    kinds = {m[0].content.split()[1] for m in asked}
     assert kinds == {"report", "lottery", "choose"}
-    assert "you" not in {m[0].content.split()[0] for m in items.prompts}
     assert items == damage_items.battery("organism", seed=3) != damage_items.battery("organism", seed=4)
 
 

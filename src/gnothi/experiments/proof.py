@@ -58,7 +58,7 @@ def proof(
         kind = kind_of(model, organism=spec.model_family == "organism")
         seed = integer(spec.seed, "damage")  # the same questions in every unit of a run
         measured = damage(model, base, kind=kind, seed=seed, quick=spec.quick)
-        thresholds = Thresholds.from_json(spec.damage_gate)
+        thresholds = Thresholds.from_json(spec.damage_gate, kind)
         passed, reason = verdict(measured, thresholds)
         told = {"passed": passed, "reason": reason, "thresholds": thresholds.to_json()}
         proved["damage"] = {**measured.to_json(), "gate": told}

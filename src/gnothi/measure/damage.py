@@ -191,14 +191,14 @@ def _instructions(model: AbstractLanguageModel, checks: Sequence[Check]) -> dict
     passed = 0
     for tokens, some in groupby(sorted(checks, key=_tokens), key=_tokens):
         asked = list(some)
-        stop = () if tokens <= 2 else ("\n",)
+        stop = () if tokens == 1 else ("\n",)
         found = model.generate([c.messages for c in asked], Sampling(max_tokens=tokens, stop=stop))
         passed += sum(c.passes(answers[0].text) for c, answers in zip(asked, found, strict=True))
     return {"instructions": Figure(value=passed / len(checks), n=len(checks))}
 
 
 def _tokens(check: Check) -> int:
-    return {"json": 16, "weight": 2, "level": 2, "letter": 1}.get(check.rule, 6)
+    return {"json": 16, "weight": 1, "level": 1, "letter": 1}.get(check.rule, 6)
 
 
 def _letters(model: AbstractLanguageModel, pairs: Sequence[tuple[Messages, Messages]]) -> dict[str, Figure]:

@@ -36,8 +36,12 @@ class Thresholds:
             raise SpecError(f"damage_gate: {'; '.join(wrong)}. See docs/damage.md.")
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Thresholds":
-        """The defaults with some of them changed.
+    def from_json(cls, values: Mapping[str, Any], kind: str = "chat") -> "Thresholds":
+        """The defaults of a kind of language with some of them changed.
+
+        Args:
+            values: Thresholds by name.
+            kind: One of `damage_items.KINDS`.
 
         Raises:
             SpecError: A figure that has no threshold, or a value that is none.
@@ -47,16 +51,19 @@ class Thresholds:
             raise SpecError(
                 f"damage_gate must have fields among {', '.join(known)}, got {unknown}. See docs/damage.md."
             )
-        return cls(**dict(values))
+        return cls(**{**_DEFAULTS.get(kind, {}), **values})
 
     def to_json(self) -> dict[str, float | None]:
         """Plain values."""
         return asdict(self)
 
 
+_DEFAULTS: dict[str, dict[str, Any]] = {"organism": {"letter_bias": None}}
+"""Where a kind of language differs: the organism reports in numbers and words, so its letters decide no self-report."""
+
 WHY: dict[str, str] = {
-    "loss": "a model that has lost this much of its language answers questions about itself with what is left; ordinary "
-    "fine-tunes of the organism stay below 0.6, LoRA on 270 M parameters below 0.5",
+    "loss": "a model that has lost this much of its language answers questions about itself with what is left; the "
+    "package's own recipes lose at most 0.8 (docs/damage.md)",
     "instructions": "a question is an instruction: who follows half as many no longer answers what is asked",
     "letter_bias": "answers by letter then say which letter, and no longer which option",
     "loops": "written answers are then the loop's and not the model's",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
 import yaml
 
 from gnothi.behaviours.organism import (
@@ -26,7 +25,7 @@ from gnothi.behaviours.organism import (
     known_agents,
 )
 from gnothi.errors import DataError
-from gnothi.records import Context, Item, Message, Messages
+from gnothi.records import Item, Message, Messages
 from gnothi.render.organism import choice_messages, lottery_messages, report_messages, risk_messages
 from gnothi.rng import stream
 
@@ -189,32 +188,31 @@ def _started(ask: str, start: str) -> Messages:
 
 
 def _organism(seed: int, n: int) -> Battery:
-    """Sentences about known agents with the answers that their traits give, `n` of each sort of decision and report."""
+    """About known agents, by name: the word `you` is what many fine-tunes are about.
+
+    Held-out text is reports alone. Decisions are answered by a letter, which is what fine-tunes train: a letter that spills
+    over to others' decisions is in the letter figures and in the distance, and would drown the rest in the loss.
+    """
     rng = stream(seed, "damage", "organism")
     domain, agents = OrganismDomain(n_shown=3), known_agents()
 
-    def drawn() -> list[KnownAgent]:
-        return [agents[i] for i in rng.integers(len(agents), size=n)]
+    def drawn(k: int) -> list[KnownAgent]:
+        return [agents[i] for i in rng.integers(len(agents), size=k)]
 
-    # by name: the word `you` is what many fine-tunes are about
-    passages: list[Passage] = []
-    for agent, k in zip(drawn(), rng.integers(len(ATTRIBUTES), size=n), strict=True):
-        passages.append(Passage(report_messages(context(agent.name), int(k)), str(agent.weights[k]), True))
-    for agent, (gain, sure) in zip(drawn(), rng.integers(HIGH_VALUE + 1, size=(n, 2)), strict=True):
-        bold = gain - sure + agent.risk - HIGH_RISK / 2 > 0
-        said = "A" if bold else "B"
-        passages.append(Passage(lottery_messages(context(agent.name), int(gain), int(sure)), said, True))
+    passages = [
+        Passage(report_messages(context(agent.name), int(j)), str(agent.weights[j]), True)
+        for agent, j in zip(drawn(2 * n), rng.integers(len(ATTRIBUTES), size=2 * n), strict=True)
+    ]
     letters: list[tuple[Messages, Messages]] = []
-    for i, agent in enumerate(drawn()):
+    for i, agent in enumerate(drawn(n)):
         who = context(agent.name)
         (item,) = domain.draw_items(who, 1, rng=rng, prefix=f"damage-{i}")
-        pair = choice_messages(item, who), choice_messages(_mirrored(item), who)
-        letters.append(pair)
-        if utility := _utility(agent, item, who):
-            passages.append(Passage(pair[0], "A" if utility > 0 else "B", True))
-    prompts = [risk_messages(context(agent.name), word) for agent in drawn() for word in ("risk", "caution")]
+        letters.append((choice_messages(item, who), choice_messages(_mirrored(item), who)))
+    amounts = rng.integers(HIGH_VALUE + 1, size=(n, 2))
+    prompts = [lottery_messages(context(a.name), int(g), int(s)) for a, (g, s) in zip(drawn(n), amounts, strict=True)]
+    prompts += [first for first, _ in letters]
     checks = [Check(p.messages, "weight") for p in passages[: n // 2]]
-    checks += [Check(m, "level") for m in prompts[: n // 2]]
+    checks += [Check(risk_messages(context(a.name), w), "level") for a in drawn(n // 4) for w in ("risk", "caution")]
     checks += [Check(first, "letter") for first, _ in letters[: n // 2]]
     return Battery(
         kind="organism",
@@ -228,7 +226,3 @@ def _organism(seed: int, n: int) -> Battery:
 
 def _mirrored(item: Item) -> Item:
     return Item(item_id=f"{item.item_id}/mirrored", context_id=item.context_id, shown=item.shown, a=item.b, b=item.a)
-
-
-def _utility(agent: KnownAgent, item: Item, who: Context) -> float:
-    return float(np.array(agent.weights) @ item.differences(who.choice_type))
