@@ -15,6 +15,7 @@ from gnothi.models.registry import resolve
 from gnothi.records import TrainRow
 
 if TYPE_CHECKING:
+    from gnothi.finetune.loop import TrainJob
     from gnothi.models.local import LocalModel
 
 Step = Callable[[int, int], None]
@@ -102,34 +103,22 @@ class Subject:
         text = self.local.tokenizer.decode
         return f"{text(found.ids[: found.start])!r} >>>{text(found.ids[found.start :])!r}<<<"
 
-    def tune(
-        self,
-        orders: Sequence[Order],
-        recipe: Recipe,
-        *,
-        save: Callable[[str], Path],
-        step: Step,
-        stop: Callable[[int, AbstractLanguageModel], bool] | None = None,
-    ) -> list[tuple[AbstractLanguageModel, dict[str, Any]]]:
-        """Tune once for each order, as one fleet where the recipe allows it.
-
-        Args:
-            orders: What to make.
-            recipe: How.
-            save: Says where a unit's adapter goes, by unit name.
-            step: Called with steps done and in all.
-            stop: Called with steps done and the model so far; says whether that is good enough to stop.
-
-        Returns:
-            For each order the tuned model and what is worth recording of the training.
-        """
+    def fleet_choice(self, orders: Sequence[Order], recipe: Recipe) -> dict[str, Any]:
+        """Whether these orders are faster together or in turn, as measured now; see `finetune.fleet`."""
         if self.local is None:
-            return [(o.script(), {"losses": [], "steps": 0}) for o in orders]
-        from gnothi.finetune.loop import TrainJob, train
+            return {"together": False}
+        from gnothi.finetune.fleet import choose
 
-        if self.adapter is not None:  # it came with the model, in a shape of its own
-            recipe = dataclasses.replace(recipe, parent="stack")
-        jobs = [
+        return choose(self.local, self._jobs(orders, recipe), self._recipe(recipe)).to_json()
+
+    def _recipe(self, recipe: Recipe) -> Recipe:
+        # an adapter that came with the model has a shape of its own
+        return recipe if self.adapter is None else dataclasses.replace(recipe, parent="stack")
+
+    def _jobs(self, orders: Sequence[Order], recipe: Recipe) -> "list[TrainJob]":
+        from gnothi.finetune.loop import TrainJob
+
+        return [
             TrainJob(
                 name=o.unit,
                 rows=o.rows,
@@ -139,8 +128,45 @@ class Subject:
             )
             for o in orders
         ]
-        gate = None if stop is None else (lambda done, _job, model: stop(done, model))
-        trained = train(self.local, jobs, recipe, progress=lambda done, total, _loss: step(done, total), gate=gate)
+
+    def tune(
+        self,
+        orders: Sequence[Order],
+        recipe: Recipe,
+        *,
+        save: Callable[[str], Path],
+        step: Step,
+        stop: Callable[[int, AbstractLanguageModel], bool] | None = None,
+        together: bool = True,
+        checkpoint: Path | None = None,
+    ) -> list[tuple[AbstractLanguageModel, dict[str, Any]]]:
+        """Tune once for each order, as one fleet where the recipe allows it.
+
+        Args:
+            orders: What to make.
+            recipe: How.
+            save: Says where a unit's adapter goes, by unit name.
+            step: Called with steps done and in all.
+            stop: Called with steps done and the model so far; says whether that is good enough to stop.
+            together: False tunes them in turn.
+            checkpoint: Where training that was cut off goes on from; the caller removes it.
+
+        Returns:
+            For each order the tuned model and what is worth recording of the training.
+        """
+        if self.local is None:
+            return [(o.script(), {"losses": [], "steps": 0}) for o in orders]
+        from gnothi.finetune.loop import train
+
+        trained = train(
+            self.local,
+            self._jobs(orders, recipe),
+            self._recipe(recipe),
+            progress=lambda done, total, _loss: step(done, total),
+            gate=None if stop is None else (lambda done, _job, model: stop(done, model)),
+            together=together,
+            checkpoint=checkpoint,
+        )
         results = []
         for order, found in zip(orders, trained, strict=True):
             folder = save(found.name)

@@ -6,6 +6,7 @@ no behaviour.
 """
 
 import abc
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -14,7 +15,7 @@ from gnothi.errors import SpecError
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.models.base import AbstractLanguageModel
 from gnothi.records import Estimate, Messages, Sample, TrainRow
-from gnothi.render.probe import Probe
+from gnothi.render.probe import Letters, Number, Probe
 from gnothi.score.names import Arm
 
 UNTUNED = "untuned"
@@ -153,6 +154,16 @@ class AbstractStudy(abc.ABC):
     @abc.abstractmethod
     def asked(self) -> list[Probe]:
         """Questions about what a model does; the same in every unit."""
+
+    @functools.cached_property
+    def reads_probabilities(self) -> bool:
+        """Whether nothing that is measured is sampled, so that a model asked twice says the same twice."""
+        if type(self).act is not AbstractStudy.act and self.spec.kind != "organism":
+            return False  # it plays or writes
+        if self.spec.kind == "organism":
+            return True
+        read = self.spec.model_family != "scripted"
+        return read and all(isinstance(p.rule, Letters | Number) for p in (*self.held_out(), *self.asked()))
 
     @abc.abstractmethod
     def level(self, arm: str, seed: int, probe: Probe) -> float | None:

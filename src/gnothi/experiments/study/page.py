@@ -79,7 +79,7 @@ def view(run: RunFolder) -> RunView:
         notes=_notes(study),
         unit_values=_unit_values(study, answers),
         gate_threshold=spec.gate_agreement,
-        damage_gate=Thresholds.from_json(spec.damage_gate).to_json() if spec.damage else None,
+        damage_gate=Thresholds.from_json(spec.damage_gate, spec.kind).to_json() if spec.damage else None,
         headline=study.headline,
         figures_extra=study.pictures(answers, estimates),
         tables=[*study.tables(answers), *_one_word(run, study)],
@@ -99,9 +99,7 @@ def arms_of(study: AbstractStudy) -> dict[str, Arm]:
 def command(spec: StudySpec) -> str:
     """The command line that makes this specification: every field that is not its model's default is named."""
     kind = study_class(spec.experiment)
-    info = ModelInfo(
-        name=spec.model, family=spec.model_family, digest=spec.model_digest, provenance=spec.provenance
-    )
+    info = ModelInfo(name=spec.model, family=spec.model_family, digest=spec.model_digest, provenance=spec.provenance)
     default = build(info, spec.experiment, defaults=kind.defaults, options=kind.options, quick=spec.quick).to_json()
     own_file = spec.options.get("file") if spec.experiment == "own" else None
     words = ["gnothi", "run", str(own_file or spec.experiment), "--model", spec.model]

@@ -27,14 +27,14 @@ def units(study: AbstractStudy) -> list[Unit]:
     """Every unit of the run: the base first, then all arms of one seed before the next seed.
 
     A model whose answers are sampled is asked anew as `base-0`, `base-1`, …, so that a difference from it holds the noise
-    of asking on both sides; the organism's answers are all read off probabilities, and one look is enough.
+    of asking on both sides; where all answers are read off probabilities, one look is enough.
     """
-    if study.spec.kind == "organism":
+    if study.reads_probabilities:
         found = [Unit(name=BASE, arm=UNTUNED, seed=None)]
     else:
         found = [Unit(name=f"{BASE}-{i}", arm=UNTUNED, seed=i) for i in range(study.spec.seeds)]
     for i in range(study.spec.seeds):
-        once = study.spec.kind == "organism" and i > 0  # nothing is sampled: asking again says the same
+        once = study.reads_probabilities and i > 0  # nothing is sampled: asking again says the same
         found += [Unit(name=f"{a.name}-{i}", arm=a.name, seed=i) for a in study.every_arm() if not (a.single and once)]
     return found
 
@@ -45,5 +45,18 @@ def key(spec: StudySpec, unit: Unit) -> str:
 
 
 def jobs(study: AbstractStudy) -> list[tuple[Job, list[Unit]]]:
-    """One job a unit."""
-    return [(Job(name=unit.name, payload={"arm": unit.arm, "seed": unit.seed}), [unit]) for unit in units(study)]
+    """Jobs of the run: a fleet of one seed's arms where the specification has fleets, and else one job a unit.
+
+    With one seed alone its arms stay apart, so that all workers have something to do.
+    """
+    spec = study.spec
+    epochs = {a.name: a.epochs for a in study.every_arm() if not a.single}
+    groups: dict[tuple[int | None, float | None, str], list[Unit]] = {}
+    for unit in units(study):
+        fleet = spec.fleet != "alone" and spec.seeds > 1 and unit.arm in epochs
+        groups.setdefault((unit.seed, epochs.get(unit.arm), "" if fleet else unit.name), []).append(unit)
+    found = []
+    for (seed, passes, single), members in groups.items():
+        name = single or f"fleet-{seed}" + ("" if passes is None else f"-{passes:g}-epochs")
+        found.append((Job(name=name, payload={"units": [u.name for u in members]}), members))
+    return found

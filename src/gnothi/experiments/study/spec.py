@@ -39,6 +39,9 @@ class StudySpec(ModelFields):
     temperature: float = Field(1.0, ge=0, le=10)
     recipe: dict[str, Any]
     """How rows are trained; `finetune.recipes.Recipe` as JSON."""
+    fleet: Literal["alone", "together", "measured"] = "alone"
+    """Whether the arms of one seed are trained as one fleet: never, always, or as whichever was faster when the first of
+    them was timed here. No number depends on it beyond rounding."""
     gate_agreement: float = Field(0.75, gt=0.5, le=1)
     """Least share of held-out items answered as trained at which self-reports are interpreted."""
     damage: bool = True
@@ -90,7 +93,7 @@ class StudySpec(ModelFields):
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "organism": {"rows": 256, "recipe": "organism-you", "samples": 1},
+    "organism": {"rows": 256, "recipe": "organism-you", "samples": 1, "fleet": "measured"},
     "hf": {"rows": 288, "recipe": "small-lm", "seeds": 3, "samples": 2},
     "scripted": {"rows": 40, "recipe": "small-lm", "samples": 2},
 }
@@ -132,6 +135,8 @@ def build(
     """
     given = {k: v for k, v in changes.items() if v is not None}
     values = DEFAULTS[info.family] | dict(defaults.get(info.family, {}))
+    if info.family == "hf" and given.get("device", "cpu") != "cpu":
+        values["fleet"] = "measured"  # on a CPU a model of this size has nothing to win: docs/benchmarks.md
     if quick:
         values |= QUICK[info.family]
     if rows_at_hand is not None:

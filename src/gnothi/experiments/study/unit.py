@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from gnothi.data.leakage import find_policy_words, refuse_leaks
 from gnothi.elicit.probing import ask_probes
+from gnothi.errors import TrainingError
 from gnothi.executor import Job, Report
 from gnothi.experiments import cards, proof
 from gnothi.experiments.study.answers import rows_of
@@ -19,7 +21,7 @@ from gnothi.experiments.study.script import script
 from gnothi.experiments.study.spec import StudySpec, parse
 from gnothi.experiments.study.studies import study_of
 from gnothi.experiments.subject import Order, Subject, opened
-from gnothi.files import write_table
+from gnothi.files import write_atomically, write_table
 from gnothi.finetune.recipes import Recipe
 from gnothi.measure.gate import Gate
 from gnothi.measure.sandbox import Sandbox
@@ -34,16 +36,23 @@ Stage = Callable[..., None]
 
 
 def run_job(folder: str, job: Job, report: Report) -> None:
-    """Run one job of a study's run in this process; see `gnothi.executor`."""
+    """Run one job of a study's run in this process; see `gnothi.executor`.
+
+    Each unit is closed as soon as it was measured, so that what comes after it in a fleet cannot take it along.
+    """
     run = RunFolder.open(Path(folder))
     spec = parse(run.spec)
     study = _study(json.dumps(run.spec, sort_keys=True))
-    (unit,) = (u for u in units(study) if u.name == job.name)
     stage = lambda name, done=0, total=1: report(job.name, done, total, name)  # noqa: E731
-    with run.writing(unit.name, key(spec, unit)) as path:
-        model, facts = _model(run, study, unit, path, stage)
-        facts |= _proof(path, study, unit, model, facts, stage)
-        _observe(path, study, unit, model, facts, stage)
+    todo = [u for u in units(study) if u.name in job.payload["units"] and not run.has(u.name, key(spec, u))]
+    with ExitStack() as every:
+        doors = {u.name: every.enter_context(ExitStack()) for u in todo}
+        paths = {u.name: doors[u.name].enter_context(run.writing(u.name, key(spec, u))) for u in todo}
+        for unit, model, facts in _models(run, study, job.name, todo, paths, stage):
+            path = paths[unit.name]
+            facts |= _proof(path, study, unit, model, facts, stage)
+            _observe(path, study, unit, model, facts, stage)
+            doors[unit.name].close()
 
 
 @lru_cache(maxsize=2)
@@ -52,27 +61,84 @@ def _study(spec: str) -> AbstractStudy:
     return study_of(parse(json.loads(spec)))
 
 
-def _model(
-    run: RunFolder, study: AbstractStudy, unit: Unit, path: Path, stage: Stage
-) -> tuple[AbstractLanguageModel, dict[str, Any]]:
-    """The unit's model and what is worth recording of how it came about."""
+Made = tuple[Unit, AbstractLanguageModel, dict[str, Any]]
+
+
+def _models(
+    run: RunFolder, study: AbstractStudy, job: str, todo: Sequence[Unit], paths: Mapping[str, Path], stage: Stage
+) -> Iterator[Made]:
+    """Each unit's model and what is worth recording of how it came about.
+
+    A training that diverges is raised when the others of its fleet are done.
+    """
     spec = study.spec
     subject = _subject(spec)
-    seed = unit.seed or 0
-    stand_in = lambda: script(  # noqa: E731
-        study, unit.arm, seed, [*study.held_out(), *study.asked()], unit=unit.name, name=spec.model
+    arms = {a.name: a for a in study.every_arm()}
+    orders: dict[str, tuple[Unit, Order, dict[str, Any]]] = {}
+    for unit in todo:
+        stand_in = _stand_in(study, unit)
+        if unit.arm == UNTUNED:
+            yield unit, subject.base(stand_in), {}
+        elif arms[unit.arm].single:
+            yield unit, *_existing(subject, spec, unit, stand_in)
+        else:
+            stage("examples")
+            orders[unit.name] = (unit, *_order(study, unit, stand_in))
+    if not orders:
+        return
+    recipe = _recipe(spec, arms[next(iter(orders.values()))[0].arm])
+    first = next(iter(orders.values()))[1]
+    run.note(
+        f"{first.unit}: first example, what is trained between >>> and <<<: {subject.shown(first.rows[0], recipe)}"
     )
-    if unit.arm == UNTUNED:
-        return subject.base(stand_in), {}
-    (arm,) = (a for a in study.every_arm() if a.name == unit.arm)
-    if arm.single:
-        return _existing(subject, spec, unit, stand_in)
-    stage("examples")
+    groups = [list(orders)]
+    if len(orders) > 1 and not _together(run, subject, recipe, [o for _, o, _ in orders.values()]):
+        groups = [[name] for name in orders]
+    failed: list[TrainingError] = []
+    while groups:
+        names = groups.pop(0)
+        try:
+            made = subject.tune(
+                [orders[n][1] for n in names],
+                recipe,
+                save=lambda name: paths[name] / "adapter",
+                step=lambda done, total: stage("fine-tune", done, total),
+                checkpoint=run.checkpoints(job if len(names) > 1 else names[0]),
+            )
+        except TrainingError as error:
+            if len(names) > 1:  # one of them diverged, and the others need not
+                groups = [[n] for n in names]
+            else:
+                failed.append(error)
+            continue
+        for name, (model, facts) in zip(names, made, strict=True):
+            unit, _, counted = orders[name]
+            yield unit, model, {**facts, **counted, "fleet": len(names)}
+        run.drop_checkpoints(job if len(names) > 1 else names[0])
+    if failed:
+        raise failed[0]
+
+
+def _stand_in(study: AbstractStudy, unit: Unit) -> Callable[[], AbstractLanguageModel]:
+    return lambda: script(
+        study,
+        unit.arm,
+        unit.seed or 0,
+        [*study.held_out(), *study.asked()],
+        unit=unit.name,
+        name=study.spec.model,
+    )
+
+
+def _order(
+    study: AbstractStudy, unit: Unit, stand_in: Callable[[], AbstractLanguageModel]
+) -> tuple[Order, dict[str, Any]]:
+    """What a unit is trained on, and what is recorded of it."""
+    spec, seed = study.spec, unit.seed or 0
     rows = study.rows(unit.arm, seed)
     leaks = find_policy_words(rows, study.policy_words) if study.policy_words else []
     if study.policy_words and not study.leaky(unit.arm):
         refuse_leaks(rows, study.policy_words)
-    recipe = _recipe(spec, arm)
     order = Order(
         unit=unit.name,
         rows=rows,
@@ -81,13 +147,17 @@ def _model(
         script=stand_in,
         words=study.row_words(unit.arm),
     )
-    run.note(f"{unit.name}: first example, what is trained between >>> and <<<: {subject.shown(rows[0], recipe)}")
-    (made,) = subject.tune(
-        [order], recipe, save=lambda _: path / "adapter", step=lambda done, total: stage("fine-tune", done, total)
-    )
-    model, facts = made
-    counted = {"rows": len(rows), "rows_digest": cards.rows_digest(rows), "rows_with_policy_words": len(leaks)}
-    return model, {**facts, **counted}
+    return order, {"rows": len(rows), "rows_digest": cards.rows_digest(rows), "rows_with_policy_words": len(leaks)}
+
+
+def _together(run: RunFolder, subject: Subject, recipe: Recipe, orders: Sequence[Order]) -> bool:
+    """Whether a fleet is trained as one: what the specification says, or what was measured once for the run."""
+    if (said := run.spec["fleet"]) != "measured":
+        return said == "together"
+    path = run.path / "fleet.json"
+    if not path.is_file():
+        write_atomically(path, json.dumps(subject.fleet_choice(orders, recipe)) + "\n")
+    return json.loads(path.read_text(encoding="utf-8"))["together"]
 
 
 def _subject(spec: StudySpec) -> Subject:
