@@ -29,9 +29,9 @@ SHORT, LONG = 8, 64
 
 
 def prompts() -> list[Messages]:
-    """A scale from 0 to 100 and a choice between two lotteries, as the package asks them."""
+    """A scale from 0 to 100 (51 tokens) and a choice between two prospects (110), as the package asks them."""
     scale = next(q for q in packaged("risk").questions if isinstance(q.score, NumberScore) and "base" in q.models)
-    (choice,) = generator("risk").rows(1, seed=0)
+    choice = generator("risk").rows(2, seed=0)[1]
     return [(Message("user", scale.ask[0].text),), choice.messages]
 
 

@@ -116,7 +116,8 @@ class Passes:
 
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_answers_are_those_of_a_loop_without_cache(name, monkeypatch):
-    monkeypatch.setattr(local_sampling, "PAD_SHARE", 1.0)  # all prompts in one batch, padded
+    monkeypatch.setattr(local_sampling, "PAD_SHARE", 1.0)
+    monkeypatch.setattr(local_sampling, "PAD_RATIO", 100.0)  # all prompts in one batch, padded
     model = families.family(name)
     for sampling in (
         Sampling(max_tokens=6),

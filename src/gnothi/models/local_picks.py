@@ -59,7 +59,9 @@ def pick(logits: Tensor, sampling: Sampling, rows: np.ndarray, uniform: np.ndarr
         part = order[slice(*np.searchsorted(rows[order], (first, first + chunk)))]
         if not len(part):
             continue
-        scaled = logits[first : first + chunk].float() / sampling.temperature
+        scaled = logits[first : first + chunk].float()
+        if sampling.temperature != 1:
+            scaled = scaled / sampling.temperature
         find = _sorted(scaled, sampling) if logits.shape[1] < SORTED_BELOW else _by_id(scaled, sampling)
         for start in range(0, len(part), chunk):
             some = part[start : start + chunk]
@@ -90,8 +92,7 @@ def _sorted(scaled: Tensor, sampling: Sampling) -> Find:
 
 def _by_id(scaled: Tensor, sampling: Sampling) -> Find:
     """Tokens in order of their ids."""
-    weights = scaled.sub_(scaled.amax(-1, keepdim=True)).exp_()
-    return inverse(narrowed(weights, sampling.top_k, sampling.top_p))
+    return inverse(narrowed(torch.softmax(scaled, -1), sampling.top_k, sampling.top_p))
 
 
 def inverse(weights: Tensor) -> Find:

@@ -8,6 +8,7 @@ Sample i of prompt j depends on (seed, j, i) alone: its numbers come from a stre
 of the distribution function at such a number, over tokens in a fixed order (`local_picks`).
 """
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gnothi.errors import DataError, ModelError
+from gnothi.models.adapters import head
 from gnothi.models.base import Answer, Sampling
 from gnothi.models.local_cache import AHEAD, RowCache
 from gnothi.models.local_memory import is_out_of_memory, largest_pass
@@ -39,7 +41,10 @@ ELSEWHERE_CACHE = 2**33
 """The same on any other kind of device."""
 
 PAD_SHARE = 0.25
-"""Largest share of padding among the tokens of prompts that are read together."""
+"""Largest share of padding among the tokens of prompts that are read together and of their answers."""
+
+PAD_RATIO = 2.0
+"""Longest prompt over shortest, at most: every row of a short one drags its padding along."""
 
 Use = Callable[[Tensor], None]
 
@@ -123,7 +128,7 @@ def sample(
     walk = _Walk(module, codec, sampling, device, use)
     answers: dict[tuple[int, int], Answer] = {}
     with torch.inference_mode():
-        for batch in _batches(list(roots.values()), walk.width, largest_pass(module)):
+        for batch in _batches(list(roots.values()), walk.width, largest_pass(module), sampling.max_tokens):
             names = [name for root in batch for name in root.samples]
             uniform = None
             if sampling.temperature > 0:
@@ -146,15 +151,17 @@ def check(sampling: Sampling) -> None:
         )
 
 
-def _batches(roots: list[_Root], width: int, tokens: int) -> Iterator[list[_Root]]:
-    """Prompts to be read together: alike in length, and no more samples than rows, where a prompt has not more alone."""
+def _batches(roots: list[_Root], width: int, tokens: int, most: int) -> Iterator[list[_Root]]:
+    """Prompts to be read together: alike in length, with no more samples than rows, unless it is one prompt alone."""
     batch: list[_Root] = []
     n = total = 0
     for root in sorted(roots, key=lambda r: len(r.ids)):
         length = len(root.ids)
         whole = (len(batch) + 1) * length  # in order of length, so the newest is the longest
         padding = whole - total - length
-        full = n + len(root.samples) > width or whole > tokens or padding > PAD_SHARE * whole
+        samples = n + len(root.samples)
+        full = samples > width or whole > tokens or padding > PAD_SHARE * (whole + samples * most)
+        full = full or (bool(batch) and length > PAD_RATIO * len(batch[0].ids))
         # a well-filled batch of one length is worth more than one more row and a mask
         if batch and (full or (length > len(batch[-1].ids) and len(batch) >= 16)):
             yield batch
@@ -170,6 +177,7 @@ class _Walk:
 
     Attributes:
         width: Rows of a forward pass at most; less after memory ran out.
+        logits: Memory of the last pass's logits, for the next one.
     """
 
     def __init__(self, module: Any, codec: Codec, sampling: Sampling, device: torch.device, use: Use | None):
@@ -184,6 +192,7 @@ class _Walk:
         self.vocabulary = int(module.config.get_text_config().vocab_size)
         self.width = max(1, min(MOST_ROWS, LOGIT_BUDGET // self.vocabulary))
         self.answers: list[Answer | None] = []
+        self.logits: Tensor | None = None
 
     def run(self, batch: Sequence[_Root], uniform: np.ndarray | None) -> list[Answer]:
         """Answers of all samples of some roots, in their order.
@@ -271,7 +280,36 @@ class _Walk:
                 extra["position_ids"] = (places[cache.length :] - before).clamp(min=0)
         if self.use is not None:
             self.use(torch.tensor([p.root.owner for p in prefixes], device=self.device))
-        return self.module(input_ids=torch.tensor(ids, device=self.device), **extra).logits[:, -1]
+        with self._head_reused():
+            return self.module(input_ids=torch.tensor(ids, device=self.device), **extra).logits[:, -1]
+
+    @contextlib.contextmanager
+    def _head_reused(self) -> Iterator[None]:
+        """Logits are written where the last ones lay: new memory for 100 MB of them costs half as much as computing them.
+
+        On a CPU only, since torch keeps a GPU's memory by itself; what follows the head (hooks, capping) is untouched.
+        """
+        layer = head(self.module)
+        plain = layer is not None and type(layer).forward is nn.Linear.forward and "forward" not in layer.__dict__
+        if layer is None or not plain or self.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            yield
+            return
+
+        def forward(x: Tensor) -> Tensor:
+            flat = x.reshape(-1, x.shape[-1])
+            if self.logits is None or self.logits.dtype != x.dtype or len(self.logits) < len(flat):
+                rows = len(flat) if len(flat) > self.width else min(2 * len(flat), self.width)
+                self.logits = flat.new_empty(rows, layer.out_features)
+            found = torch.mm(flat, layer.weight.T, out=self.logits[: len(flat)])
+            if layer.bias is not None:
+                found += layer.bias
+            return found.view(*x.shape[:-1], -1)
+
+        layer.__dict__["forward"] = forward
+        try:
+            yield
+        finally:
+            del layer.__dict__["forward"]
 
     def _grown(self, front: _Front, cache: RowCache, tokens: np.ndarray) -> _Front | None:
         """Prefixes with their next tokens; those that end become answers."""
