@@ -5,24 +5,25 @@ by its weight. Only gradients that are needed are computed, and the head is appl
 model is as it was afterwards, whatever happens. Knows nothing of behaviours.
 """
 
-import contextlib
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gnothi.errors import ModelError, SpecError, TrainingError
-from gnothi.finetune.batches import Encoded, encode_rows, n_steps, plan
+from gnothi.files import digest
+from gnothi.finetune.batches import encode_rows, n_steps, plan
+from gnothi.finetune.checkpoint import Checkpoint
+from gnothi.finetune.passes import Passes, lower_type, prepared
 from gnothi.finetune.recipes import Recipe
-from gnothi.finetune.schedule import share
-from gnothi.finetune.trainable import Trainable, fold
+from gnothi.finetune.trainable import Member, Trainable, fold
 from gnothi.models.adapter_files import load_adapter, save_adapter
 from gnothi.models.adapters import Adapter
-from gnothi.models.local import LocalModel, batches, pad_left
-from gnothi.models.local_scoring import vocabulary_size
+from gnothi.models.local import LocalModel
 from gnothi.records import TrainRow
 
 __all__ = ["Gate", "Progress", "TrainJob", "TrainRow", "Trained", "train"]
@@ -36,7 +37,7 @@ Gate = Callable[[int, str, LocalModel], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
-    """One model to be tuned."""
+    """One model to be tuned; what is None is the recipe's."""
 
     name: str
     rows: Sequence[TrainRow]
@@ -46,6 +47,10 @@ class TrainJob:
     """Folder of the adapter that training goes on from; what the recipe does not tune stays as it is there."""
     row_words: tuple[str, ...] = ()
     """Words whose embedding rows are tuned, one token each; the groups of `rows` if empty."""
+    lr: float | None = None
+    row_lr: float | None = None
+    rank: int | None = None
+    alpha: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +62,12 @@ class Trained:
     losses: list[float]
     """Mean loss of each step, nats per answer token, before that step's update."""
     tokens_seen: int
-    """Tokens that went through the model, prompts included."""
+    """Tokens of the rows that were trained on, prompts included, however often each went through the model."""
     answer_tokens_seen: int
     """Those that the loss was on."""
     steps: int
     seconds: float
-    """Wall time of the fleet divided by its number of jobs."""
+    """Wall time of the fleet divided by its number of jobs, of all its parts if it was interrupted."""
     stopped_early: bool
     """Whether the gate stopped it."""
     module: nn.Module = field(repr=False)
@@ -85,26 +90,32 @@ def train(
     *,
     progress: Progress | None = None,
     gate: Gate | None = None,
+    together: bool = True,
+    checkpoint: Path | None = None,
 ) -> list[Trained]:
     """Tune a model on rows, once for each job.
 
-    Jobs of one shape (as many steps, like parents) are trained together as one fleet on one module, which gives each
-    what it would have got alone, up to rounding; jobs of kind `full` are trained in turn.
+    Jobs with parents of one shape are trained together as one fleet on one module, which gives each what it would have
+    got alone, up to rounding; jobs of kind `full` are trained in turn.
 
     Args:
-        model: The base model; its own adapter, if any, is not used (name a parent for that).
+        model: The model that is tuned. Its own adapter, if it has one, is the parent of jobs that name none.
         jobs: What to tune; names are unique.
         recipe: How.
         progress: Called after every step.
         gate: Called every `recipe.gate_every` steps for each job.
+        together: False trains the jobs one by one; `fleet.choose` measures which is faster.
+        checkpoint: A folder to keep the last checkpoint in, and to go on from if there is one. The caller removes it.
 
     Returns:
-        One result a job, in order. On a CPU in float32 with one thread, bit for bit the same for the same arguments.
+        One result a job, in order. On a CPU in float32 with one thread, bit for bit the same for the same arguments,
+        interrupted or not.
 
     Raises:
         SpecError: Jobs, a recipe and a parent that do not fit together.
-        ModelError: A parent of another base model, or a row word that is not one token.
+        ModelError: A parent of another base model, a row word that is not one token, or too little memory for one row.
         TrainingError: No rows, a word to tune that no row contains, or a loss that is not finite.
+        StoreError: A checkpoint of another training, or one that cannot be written.
     """
     names = [job.name for job in jobs]
     if len(set(names)) < len(names):
@@ -113,133 +124,161 @@ def train(
         raise ModelError(
             f"model must be float32 for kind 'full', got {model.dtype}: small updates would be lost. Load it in float32."
         )
-    fleets: dict[tuple[object, ...], list[tuple[int, TrainJob, list[Encoded], Adapter | None]]] = {}
+    fleets: dict[tuple[object, ...], list[tuple[int, Member]]] = {}
     for i, job in enumerate(jobs):
-        rows = encode_rows(model.codec, job.rows, recipe.end_of_answer)
-        parent = None if job.parent is None else load_adapter(job.parent)
-        if parent is not None:
-            parent.check(model.with_adapter(None).module, model.base_digest)
-        alone = recipe.kind == "full" or (parent is not None and bool(parent.full))
-        shape = None if parent is None else (parent.spec.rank, parent.spec.alpha, tuple(sorted(parent.lora)))
-        key = (n_steps([r.group for r in rows], recipe), shape, i if alone else -1)
-        fleets.setdefault(key, []).append((i, job, rows, parent))
+        found = member(model, job, recipe)
+        alone = recipe.kind == "full" or (found.parent is not None and bool(found.parent.full)) or not together
+        layers = () if found.parent is None else tuple(sorted(found.parent.lora))
+        fleets.setdefault((layers, i if alone else -1), []).append((i, found))
     done: dict[int, Trained] = {}
-    for fleet in fleets.values():
-        results = _train_fleet(model, [f[1:] for f in fleet], recipe, progress, gate)
-        done.update(zip((f[0] for f in fleet), results, strict=True))
+    for number, fleet in enumerate(fleets.values()):
+        # neighbours of one rate and length share the optimiser's call
+        fleet.sort(key=lambda pair: (pair[1].steps, pair[1].lr, pair[1].row_lr))
+        members = [m for _, m in fleet]
+        path = None if checkpoint is None else checkpoint / f"fleet-{number}.safetensors"
+        kept = Checkpoint(path, _key(model, members, recipe) if path else "", recipe.checkpoint_every)
+        results = _Fleet(model, members, recipe).train(progress, gate, kept)
+        done.update(zip((i for i, _ in fleet), results, strict=True))
     return [done[i] for i in range(len(jobs))]
 
 
-def _train_fleet(
-    model: LocalModel,
-    fleet: Sequence[tuple[TrainJob, list[Encoded], Adapter | None]],
-    recipe: Recipe,
-    progress: Progress | None,
-    gate: Gate | None,
-) -> list[Trained]:
-    started = time.perf_counter()
-    jobs, rows = [f[0] for f in fleet], [f[1] for f in fleet]
-    k = len(jobs)
-    plans = [plan([r.group for r in found], recipe, job.seed) for job, found in zip(jobs, rows, strict=True)]
-    steps = len(plans[0])
-    losses: list[list[float]] = [[] for _ in jobs]
-    tokens, answer_tokens = [0] * k, [0] * k
-    stopped: dict[int, Adapter] = {}
-    with model.with_adapter(None).bare() as module:
-        trainable = Trainable(model, module, fleet, recipe)
-        with trainable.on() as parameters:
-            # PyTorch's fused update is one pass over each tensor; weight decay 0 makes adamw and adam the same
-            kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-            groups = [{"params": found, "lr": lr} for found, lr in parameters if found]
-            optimizer = kind(groups, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
-            peaks = [group["lr"] for group in optimizer.param_groups]
-            for step in range(steps):
-                taken = [(j, rows[j][i]) for j in range(k) if j not in stopped for i in plans[j][step]]
-                by_job = _step(model, module, trainable, taken, recipe)
-                for j in range(k):
-                    if j in stopped:
-                        continue
-                    if not torch.isfinite(by_job[j]):
-                        raise TrainingError(
-                            f"loss of job {jobs[j].name!r} must be finite, got {float(by_job[j])} at step {step}. "
-                            "Lower the learning rate or set clip."
-                        )
-                    losses[j].append(float(by_job[j]))
-                for j, row in taken:
-                    tokens[j] += len(row.ids) - 1
-                    answer_tokens[j] += row.n_answer
-                trainable.clip(recipe.clip)
-                factor = share(step, steps, recipe.warmup, recipe.decay)
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    group["lr"] = peak * factor
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                if progress is not None:
-                    live = [losses[j][-1] for j in range(k) if j not in stopped]
-                    progress(step + 1, steps, sum(live) / len(live))
-                if gate is not None and recipe.gate_every and (step + 1) % recipe.gate_every == 0 and step + 1 < steps:
-                    for j in range(k):
-                        if j not in stopped:
-                            snapshot = trainable.adapter(j)
-                            if gate(step + 1, jobs[j].name, model.with_adapter(snapshot)):
-                                stopped[j] = snapshot
-                    if len(stopped) == k:
-                        break
-            adapters = [stopped.get(j) or trainable.adapter(j) for j in range(k)]
-        adapters = [fold(a, module) if a.full and (a.lora or a.rows is not None) else a for a in adapters]
-    seconds = (time.perf_counter() - started) / k
-    return [
-        Trained(
-            name=jobs[j].name,
-            adapter=adapters[j],
-            losses=losses[j],
-            tokens_seen=tokens[j],
-            answer_tokens_seen=answer_tokens[j],
-            steps=len(losses[j]),
-            seconds=seconds,
-            stopped_early=j in stopped,
+def member(model: LocalModel, job: TrainJob, recipe: Recipe) -> Member:
+    """A job with its rows as tokens, its parent, and what it leaves to the recipe.
+
+    Raises:
+        SpecError: A value that the recipe has no use for, or an impossible one.
+    """
+    tuned = {"lr": recipe.kind != "rows", "row_lr": "rows" in recipe.kind}
+    tuned |= {"rank": "lora" in recipe.kind, "alpha": "lora" in recipe.kind}
+    values = {name: getattr(job, name) for name in tuned}
+    for name, value in values.items():
+        if value is not None and not tuned[name]:
+            raise SpecError(f"job {job.name!r} must leave {name} to a recipe of kind {recipe.kind!r}, got {value!r}.")
+        if value is not None and not (0 < value < math.inf):
+            raise SpecError(f"{name} of job {job.name!r} must be above 0, got {value!r}.")
+    values = {name: getattr(recipe, name) if value is None else value for name, value in values.items()}
+    rows = encode_rows(model.codec, job.rows, recipe.end_of_answer)
+    parent = model.adapter if job.parent is None else load_adapter(job.parent)
+    if parent is not None and job.parent is not None:
+        parent.check(model.with_adapter(None).module, model.base_digest)
+    steps = n_steps([r.group for r in rows], recipe)
+    return Member(job=job, rows=rows, parent=parent, steps=steps, **values)
+
+
+def _key(model: LocalModel, members: Sequence[Member], recipe: Recipe) -> str:
+    """Digest of what decides a training."""
+    how = {name: value for name, value in recipe.to_json().items() if name not in ("checkpoint_every", "source")}
+    jobs = [
+        {
+            "name": m.job.name,
+            "seed": m.job.seed,
+            "words": m.job.row_words,
+            "parent": None if m.parent is None else m.parent.digest,
+            "rates": [m.lr, m.row_lr, m.rank, m.alpha],
+            "rows": digest([dataclasses.astuple(row) for row in m.rows]),
+        }
+        for m in members
+    ]
+    return digest([model.base_digest, model.dtype, model.device.type, how, jobs])
+
+
+@dataclass(slots=True)
+class _Course:
+    """How far a fleet is."""
+
+    losses: list[list[float]]
+    tokens: list[int]
+    answer_tokens: list[int]
+    micro_tokens: int
+    stopped: list[int] = field(default_factory=list)
+    """Jobs that the gate stopped."""
+    step: int = 0
+    seconds: float = 0.0
+
+
+class _Fleet:
+    """Jobs that are trained together."""
+
+    def __init__(self, model: LocalModel, members: Sequence[Member], recipe: Recipe):
+        self.model, self.members, self.recipe = model, members, recipe
+        k = len(members)
+        self.plans = [plan([r.group for r in m.rows], recipe, m.job.seed) for m in members]
+        self.steps = max(m.steps for m in members)
+        self.course = _Course([[] for _ in range(k)], [0] * k, [0] * k, recipe.micro_tokens)
+
+    def train(self, progress: Progress | None, gate: Gate | None, kept: Checkpoint) -> list[Trained]:
+        """Every step from the first, or from the checkpoint, to the last."""
+        started, recipe = time.perf_counter(), self.recipe
+        with self.model.with_adapter(None).bare() as module:
+            trainable = Trainable(self.model, module, self.members, recipe)
+            with trainable.on(), prepared(module, trainable.stack, recipe):
+                if (found := kept.load()) is not None:
+                    self.course = _Course(**found[1])
+                    trainable.optimiser.restore(found[0], self.course.stopped)
+                course, before = self.course, self.course.seconds
+                passes = Passes(
+                    module,
+                    trainable.stack,
+                    trainable.optimiser,
+                    course.micro_tokens,
+                    packing=recipe.packing,
+                    lower=lower_type(recipe),
+                )
+                while live := self._live():
+                    self._step(live, trainable, passes)
+                    if progress is not None:
+                        progress(course.step, self.steps, sum(course.losses[j][-1] for j in live) / len(live))
+                    if gate is not None and recipe.gate_every and course.step % recipe.gate_every == 0:
+                        self._ask(gate, trainable)
+                    course.seconds = before + time.perf_counter() - started
+                    if kept.due(course.step, self.steps):
+                        kept.save(trainable.optimiser.tensors(), dataclasses.asdict(course))
+                adapters = [trainable.adapter(j) for j in range(len(self.members))]
+            adapters = [fold(a, module) if a.full and (a.lora or a.rows is not None) else a for a in adapters]
+        course.seconds = before + time.perf_counter() - started
+        return [self._trained(j, adapter, module) for j, adapter in enumerate(adapters)]
+
+    def _live(self) -> list[int]:
+        """Jobs that have steps left."""
+        course = self.course
+        return [j for j, m in enumerate(self.members) if j not in course.stopped and course.step < m.steps]
+
+    def _step(self, live: Sequence[int], trainable: Trainable, passes: Passes) -> None:
+        course = self.course
+        taken = [(j, self.members[j].rows[i]) for j in live for i in self.plans[j][course.step]]
+        by_job = passes.gradients(taken)
+        for j in live:
+            if not math.isfinite(by_job[j]):
+                raise TrainingError(
+                    f"loss of job {self.members[j].job.name!r} must be finite, got {by_job[j]} at step {course.step}. "
+                    "Lower the learning rate or set clip."
+                )
+            course.losses[j].append(by_job[j])
+        for j, row in taken:
+            course.tokens[j] += len(row.ids) - 1
+            course.answer_tokens[j] += row.n_answer
+        trainable.optimiser.clip()
+        trainable.optimiser.step(course.step)
+        course.step, course.micro_tokens = course.step + 1, passes.micro_tokens
+
+    def _ask(self, gate: Gate, trainable: Trainable) -> None:
+        """Let the gate stop jobs that have steps left."""
+        for j in self._live():
+            view = self.model.with_adapter(trainable.adapter(j))
+            if gate(self.course.step, self.members[j].job.name, view):
+                self.course.stopped.append(j)
+                trainable.optimiser.freeze(j)
+
+    def _trained(self, j: int, adapter: Adapter, module: nn.Module) -> Trained:
+        course = self.course
+        return Trained(
+            name=self.members[j].job.name,
+            adapter=adapter,
+            losses=course.losses[j],
+            tokens_seen=course.tokens[j],
+            answer_tokens_seen=course.answer_tokens[j],
+            steps=len(course.losses[j]),
+            seconds=course.seconds / len(self.members),
+            stopped_early=j in course.stopped,
             module=module,
         )
-        for j in range(k)
-    ]
-
-
-def _step(
-    model: LocalModel, module: nn.Module, trainable: Trainable, taken: Sequence[tuple[int, Encoded]], recipe: Recipe
-) -> Tensor:
-    """Add up the gradients of one step; returns the mean loss of each job, (k,) in nats."""
-    device = model.device
-    shares = [0.0] * trainable.k
-    for j, row in taken:
-        shares[j] += row.weight * row.n_answer
-    by_job = torch.zeros(trainable.k, device=device)
-    keeps = [row.n_answer for _, row in taken]
-    lengths = [len(row.ids) - 1 for _, row in taken]
-    vocabulary = vocabulary_size(module)
-    lower = recipe.dtype == "bfloat16"
-    for batch in batches(lengths, keeps, vocabulary, recipe.micro_tokens):
-        batch = sorted(batch)  # by job, as `taken` is: equal numbers of each need no copies of LoRA
-        ids, mask = pad_left([taken[i][1].ids[:-1] for i in batch], device)
-        keep = max(keeps[i] for i in batch)
-        targets, factors = _targets([taken[i] for i in batch], keep, shares, device)
-        owner = torch.tensor([taken[i][0] for i in batch], device=device)
-        trainable.stack.use(owner)
-        with torch.autocast(device.type, torch.bfloat16) if lower else contextlib.nullcontext():
-            logits = model.end_logits(ids, mask, keep, module=module)
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-        by_row = (loss.view(targets.shape) * factors).sum(-1)
-        by_row.sum().backward()
-        by_job.index_add_(0, owner, by_row.detach())
-    return by_job
-
-
-def _targets(
-    taken: Sequence[tuple[int, Encoded]], keep: int, shares: Sequence[float], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Answer tokens (batch, keep), and each one's share of its job's loss; share 0 before shorter answers."""
-    targets, factors = [], []
-    for j, row in taken:
-        short = keep - row.n_answer
-        targets.append((0,) * short + row.ids[row.start :])
-        factors.append((0.0,) * short + (row.weight / shares[j],) * row.n_answer)
-    return torch.tensor(targets, device=device), torch.tensor(factors, device=device)

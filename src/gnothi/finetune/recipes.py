@@ -54,8 +54,14 @@ class Recipe:
     """With a parent adapter of LoRA: `continue` trains the same LoRA on, `stack` freezes it beside a fresh one."""
     micro_tokens: int = 4096
     """Largest forward pass in tokens; larger steps are accumulated."""
+    packing: bool = False
+    """Whether rows of a step share rows of trees, each seeing itself alone: no padding, and common beginnings once."""
+    checkpointing: bool = False
+    """Whether blocks compute their inside again in the backward pass: less memory for a third more time."""
     gate_every: int = 0
     """Steps between two calls of the gate; 0 for never."""
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints on disk, where a folder is given; None for about one a minute, 0 for none."""
     source: str = ""
     """Where the values come from."""
 
@@ -90,6 +96,8 @@ class Recipe:
         rule(self.parent in ("continue", "stack"), "parent must be continue or stack", self.parent)
         rule(self.micro_tokens >= 1, "micro_tokens must be at least 1", self.micro_tokens)
         rule(self.gate_every >= 0, "gate_every must be at least 0 steps", self.gate_every)
+        every = self.checkpoint_every
+        rule(every is None or every >= 0, "checkpoint_every must be at least 0 steps or null", every)
         if problems:
             raise SpecError(f"Recipe {self.name!r}: {'; '.join(problems)}.")
 

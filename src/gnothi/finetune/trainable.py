@@ -1,7 +1,8 @@
-"""What a fleet trains: leaf tensors made from the recipe, the rows and the parents; and adapters made from them."""
+"""What a fleet trains: tensors made from the recipe, the jobs, the rows and the parents; and adapters made from them."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from gnothi.errors import ModelError, SpecError, TrainingError
 from gnothi.finetune.batches import Encoded
+from gnothi.finetune.optimiser import Buffer, Optimiser, Rate
 from gnothi.finetune.recipes import Recipe
 from gnothi.models.adapters import (
     Adapter,
@@ -28,35 +30,40 @@ from gnothi.rng import integer
 if TYPE_CHECKING:
     from gnothi.finetune.loop import TrainJob
 
-Groups = list[tuple[Sequence[Tensor], float]]
-"""Tensors that are trained, with their peak learning rates."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One job of a fleet and what it needs; what the job leaves open is the recipe's."""
+
+    job: "TrainJob"
+    rows: list[Encoded]
+    parent: Adapter | None
+    steps: int
+    lr: float
+    row_lr: float
+    rank: int
+    alpha: float
 
 
 class Trainable:
     """The tensors of k adapters that are trained together, and their frozen parents."""
 
-    def __init__(
-        self,
-        model: LocalModel,
-        module: nn.Module,
-        fleet: Sequence[tuple["TrainJob", list[Encoded], Adapter | None]],
-        recipe: Recipe,
-    ):
+    def __init__(self, model: LocalModel, module: nn.Module, fleet: Sequence[Member], recipe: Recipe):
         """Make the tensors; `module` is the bare base module, and nothing is put on it before `on()`."""
         self.k, self.module, self.recipe, self.base_digest = len(fleet), module, recipe, model.base_digest
-        self.model = model
+        self.model, self.fleet = model, fleet
         self.stack = AdapterStack(self.k)
-        self.lora: list[Tensor] = []
-        device = model.device
-        parents = [parent for _, _, parent in fleet]
-        if any(p is not None and p.full for p in parents):
-            assert self.k == 1 and parents[0] is not None
-            self.stack.full = {n: t.to(device).clone() for n, t in parents[0].full.items()}
+        self.optimiser = Optimiser(recipe)
+        first = fleet[0].parent
+        if any(m.parent is not None and m.parent.full for m in fleet):
+            assert self.k == 1 and first is not None
+            self.stack.full = {n: t.to(model.device).clone() for n, t in first.full.items()}
         if recipe.kind == "full":
-            self._all_parameters(parents[0])
+            self._all_parameters(first)
         else:
-            self._rows(fleet, parents)
-            self._lora([job for job, _, _ in fleet], parents)
+            self.stack.lower = torch.bfloat16 if recipe.dtype == "bfloat16" else None
+            self._rows()
+            self._lora()
 
     def _all_parameters(self, parent: Adapter | None) -> None:
         changed = {}
@@ -68,113 +75,88 @@ class Trainable:
             for n, p in self.module.named_parameters()
         }
 
-    def _rows(
-        self, fleet: Sequence[tuple["TrainJob", list[Encoded], Adapter | None]], parents: list[Adapter | None]
-    ) -> None:
+    def _rows(self) -> None:
         """Rows of each job: its parent's, and with a recipe that tunes rows also the base rows of its own words."""
         tuned = "rows" in self.recipe.kind
         table = embedding(self.module).weight.detach()
         found: list[tuple[tuple[int, ...], Tensor]] = []
-        for (job, rows, parent), _ in zip(fleet, parents, strict=True):
+        for member in self.fleet:
+            parent = member.parent
             ids = () if parent is None else parent.spec.row_token_ids
             source = table
             if parent is not None and parent.full:
                 source = parent.full.get(f"{module_name(self.module, embedding(self.module))}.weight", table)
-            own = tuple(i for i in _row_tokens(self.model, job, rows) if i not in ids) if tuned else ()
+            own = tuple(i for i in _row_tokens(self.model, member) if i not in ids) if tuned else ()
             fresh = source[list(own)].float().to(table.device)
             if parent is not None and parent.rows is not None:
                 fresh = torch.cat([parent.rows.to(fresh), fresh])
             found.append(((*ids, *own), fresh))
+        self.stack.row_ids = [ids for ids, _ in found]
         longest = max(len(ids) for ids, _ in found)
         if longest:
             padded = [nn.functional.pad(values, (0, 0, 0, longest - len(values))) for _, values in found]
-            self.stack.rows = torch.stack(padded).requires_grad_(tuned)
-        self.stack.row_ids = [ids for ids, _ in found]
+            self.stack.rows = torch.stack(padded)
+            if tuned:
+                buffer = Buffer({"rows": self.stack.rows})
+                self.stack.rows = buffer.tensors["rows"]
+                self.optimiser.add(buffer, [Rate(m.row_lr, m.steps) for m in self.fleet])
 
-    def _lora(self, jobs: Sequence["TrainJob"], parents: list[Adapter | None]) -> None:
+    def _lora(self) -> None:
+        """The parents' LoRA, and the one that is trained: theirs, or a fresh one beside it."""
         recipe, device = self.recipe, self.model.device
-        first = parents[0]
-        inherited: LoraStack | None = None
-        if first is not None and first.lora:
-            pairs = {}
-            for name in first.lora:
-                of_each = [p.lora[name] for p in parents if p is not None]
-                pairs[name] = (
-                    torch.stack([a for a, _ in of_each]).float().to(device),
-                    torch.stack([b for _, b in of_each]).float().to(device),
-                )
-            inherited = LoraStack(pairs, first.spec.scale)
-            self.stack.loras.append(inherited)
+        parents = [m.parent for m in self.fleet]
+        if any(p is not None and p.lora for p in parents):
+            theirs = [({}, 1.0) if p is None else (p.lora, p.spec.scale) for p in parents]
+            self.stack.loras.append(LoraStack.of(theirs, device))
         if "lora" not in recipe.kind:
             return
         names = target_modules(self.module, recipe.targets)
-        trained = inherited
-        if inherited is not None and recipe.parent == "continue":
-            assert first is not None
-            if (first.spec.rank, first.spec.alpha) != (recipe.rank, recipe.alpha) or set(first.lora) != set(names):
-                raise SpecError(
-                    f"recipe must have its parent's LoRA (rank {first.spec.rank}, alpha {first.spec.alpha:g}, "
-                    f"{len(first.lora)} layers) to continue it, got rank {recipe.rank}, alpha {recipe.alpha:g}, "
-                    f"{len(names)} layers. Set parent to 'stack' for a fresh LoRA beside it."
-                )
+        if self.stack.loras and recipe.parent == "continue":
+            for member in self.fleet:
+                _check_same(member, names)
         else:
-            fresh = [new_lora(self.module, names, recipe.rank, integer(job.seed, "lora")) for job in jobs]
-            trained = LoraStack(
-                {n: (torch.stack([f[n][0] for f in fresh]), torch.stack([f[n][1] for f in fresh])) for n in names},
-                recipe.alpha / recipe.rank,
-            )
-            trained.pairs = {n: (a.to(device), b.to(device)) for n, (a, b) in trained.pairs.items()}
-            self.stack.loras.append(trained)
-        assert trained is not None
-        self.lora = [t.requires_grad_(True) for pair in trained.pairs.values() for t in pair]
+            fresh = [
+                (new_lora(self.module, names, m.rank, integer(m.job.seed, "lora")), m.alpha / m.rank)
+                for m in self.fleet
+            ]
+            self.stack.loras.append(LoraStack.of(fresh, device))
+        trained = self.stack.loras[-1]
+        flat = {f"{name}.{part}": t for name, pair in trained.pairs.items() for part, t in zip("AB", pair, strict=True)}
+        buffer = Buffer(flat)
+        trained.pairs = {n: (buffer.tensors[f"{n}.A"], buffer.tensors[f"{n}.B"]) for n in trained.pairs}
+        self.optimiser.add(buffer, [Rate(m.lr, m.steps) for m in self.fleet])
 
     @contextlib.contextmanager
-    def on(self) -> Iterator[Groups]:
-        """The adapters on the module, with gradients; yields what is trained, and restores the module afterwards."""
-        recipe, base = self.recipe, self.model._base
-        everything = list(self.module.parameters()) if recipe.kind == "full" else []
+    def on(self) -> Iterator[None]:
+        """The adapters on the module, with gradients; restores the module afterwards."""
+        base = self.model._base
+        everything = list(self.module.parameters()) if self.recipe.kind == "full" else []
         try:
             base.switch(self.stack)
             for parameter in everything:
                 parameter.requires_grad_(True)
-            rows = [self.stack.rows] if self.stack.rows is not None and self.stack.rows.requires_grad else []
-            yield [(everything or self.lora, recipe.lr), (rows, recipe.row_lr)]
+            if everything:
+                self.optimiser.add_parameters(everything, Rate(self.fleet[0].lr, self.fleet[0].steps))
+            yield
         finally:
             for parameter in everything:
                 parameter.requires_grad_(False)
                 parameter.grad = None
             base.switch(None)
 
-    def clip(self, limit: float | None) -> None:
-        """Scale down the gradient of each job whose norm is above `limit`."""
-        if limit is None:
-            return
-        if self.recipe.kind == "full":
-            nn.utils.clip_grad_norm_(self.module.parameters(), limit)
-            return
-        tensors = [*self.lora, *([self.stack.rows] if self.stack.rows is not None else [])]
-        grads = [t.grad for t in tensors if t.grad is not None]
-        squares = torch.stack([g.flatten(1).pow(2).sum(-1) for g in grads]).sum(0)  # (k,)
-        factor = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)
-        for g in grads:
-            g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
-
     def adapter(self, j: int) -> Adapter:
         """A copy of adapter j as it is now."""
         stack = self.stack
         if self.recipe.kind == "full":
-            before = {n: t for n, t in self._base_parameters().items()}
-            changed = {n: t for n, t in stack.full.items() if not torch.equal(t, before[n])}
-            spec = AdapterSpec(kind="full")
-            return Adapter(
-                spec=spec, full={n: t.detach().cpu().clone() for n, t in changed.items()}, base_digest=self.base_digest
-            )
+            before = self._base_parameters()
+            changed = {n: t.detach().cpu().clone() for n, t in stack.full.items() if not torch.equal(t, before[n])}
+            return Adapter(spec=AdapterSpec(kind="full"), full=changed, base_digest=self.base_digest)
         ids = stack.row_ids[j]
         kind = "+".join(part for part, has in (("lora", stack.loras), ("rows", ids)) if has)
         names = tuple(sorted({n for lora in stack.loras for n in lora.pairs}))
-        rank = sum(next(iter(lora.pairs.values()))[0].shape[1] for lora in stack.loras)
+        rank = sum(lora.ranks[j] for lora in stack.loras)
         # several LoRAs are written as one with scale 1
-        scale = stack.loras[0].scale if len(stack.loras) == 1 else 1.0
+        scale = stack.loras[0].scales[j] if len(stack.loras) == 1 else 1.0
         spec = AdapterSpec(kind=kind, rank=rank, alpha=scale * rank, targets=names, row_token_ids=ids)
         return stack.adapter(j, spec, self.base_digest)
 
@@ -187,8 +169,22 @@ class Trainable:
         return before
 
 
-def _row_tokens(model: LocalModel, job: "TrainJob", rows: Sequence[Encoded]) -> list[int]:
+def _check_same(member: Member, names: Sequence[str]) -> None:
+    """Refuse to continue a parent's LoRA with another shape."""
+    parent = member.parent
+    assert parent is not None
+    spec = parent.spec
+    if (spec.rank, spec.alpha) != (member.rank, member.alpha) or set(parent.lora) != set(names):
+        raise SpecError(
+            f"recipe must have its parent's LoRA (rank {spec.rank}, alpha {spec.alpha:g}, {len(parent.lora)} layers) to "
+            f"continue it, got rank {member.rank}, alpha {member.alpha:g}, {len(names)} layers. Set parent to 'stack' "
+            "for a fresh LoRA beside it."
+        )
+
+
+def _row_tokens(model: LocalModel, member: Member) -> list[int]:
     """Tokens of the job's words that occur in its rows, each once, in the order of the words."""
+    job, rows = member.job, member.rows
     words = job.row_words or tuple(dict.fromkeys(r.group for r in rows))
     if words == ("",):
         raise SpecError(f"job {job.name!r} must have row_words or groups for a recipe that tunes rows, got neither.")

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +20,34 @@ import torch
 from torch import Tensor, nn
 
 from gnothi.errors import ModelError, SpecError
+from gnothi.models.adapters_linear import LoraStack, Pair, lora_linear
+from gnothi.models.adapters_parts import (
+    ALL_LINEAR,
+    embedding,
+    head,
+    is_tied,
+    module_name,
+    new_lora,
+    target_modules,
+)
+
+__all__ = [
+    "ALL_LINEAR",
+    "KINDS",
+    "Adapter",
+    "AdapterSpec",
+    "AdapterStack",
+    "LoraStack",
+    "embedding",
+    "head",
+    "is_tied",
+    "module_name",
+    "new_lora",
+    "target_modules",
+]
 
 KINDS = ("rows", "lora", "lora+rows", "full")
 """What can be tuned: embedding rows, LoRA, both, or every parameter."""
-
-ALL_LINEAR = ("all",)
-"""`targets` that stand for every linear layer but the head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +140,8 @@ class Adapter:
             layer = modules.get(name)
             if not isinstance(layer, nn.Linear):
                 wrong.append(f"{name} (no linear layer)")
-            elif (b.shape[0], a.shape[1]) != tuple(layer.weight.shape):
-                wrong.append(f"{name} ({b.shape[0]} x {a.shape[1]} against {tuple(layer.weight.shape)})")
+            elif (b.shape[0], a.shape[1]) != (shape := (layer.out_features, layer.in_features)):
+                wrong.append(f"{name} ({b.shape[0]} x {a.shape[1]} against {shape})")
         for name, tensor in self.full.items():
             if name not in parameters:
                 wrong.append(f"{name} (no parameter)")
@@ -142,70 +163,6 @@ class Adapter:
             raise ModelError("adapter must change something, got no tensors. Was the folder written whole?")
 
 
-def embedding(module: nn.Module) -> nn.Embedding:
-    """The input embedding of a causal language model."""
-    table = module.get_input_embeddings()  # type: ignore[operator]
-    if not isinstance(table, nn.Embedding):
-        raise ModelError(f"input embedding must be an nn.Embedding, got {type(table).__name__}. Tune with 'lora'.")
-    return table
-
-
-def head(module: nn.Module) -> nn.Linear | None:
-    """The output head of a causal language model, if it has one."""
-    found = module.get_output_embeddings()  # type: ignore[operator]
-    return found if isinstance(found, nn.Linear) else None
-
-
-def module_name(module: nn.Module, part: nn.Module) -> str:
-    """The dotted name of a part of a module."""
-    return next(name for name, candidate in module.named_modules() if candidate is part)
-
-
-def is_tied(module: nn.Module) -> bool:
-    """Whether embedding and head are one parameter."""
-    out = head(module)
-    return out is not None and out.weight is embedding(module).weight
-
-
-def target_modules(module: nn.Module, targets: Sequence[str]) -> list[str]:
-    """Names of the linear layers that `targets` means, in the module's order.
-
-    Raises:
-        SpecError: A target that matches no linear layer.
-    """
-    out = head(module)
-    linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and m is not out]
-    if tuple(targets) == ALL_LINEAR and linear:
-        return linear
-    unmatched = [t for t in targets if not any(n == t or n.endswith(f".{t}") for n in linear)]
-    if unmatched:
-        known = sorted({n.rsplit(".", 1)[-1] for n in linear})
-        raise SpecError(f"targets must name linear layers ({', '.join(known)}), got {unmatched}.")
-    return [n for n in linear if any(n == t or n.endswith(f".{t}") for t in targets)]
-
-
-def new_lora(module: nn.Module, names: Sequence[str], rank: int, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Fresh LoRA pairs: A uniform in +-1/sqrt(in) (PEFT's default), B zero, so that nothing changes yet."""
-    generator = torch.Generator().manual_seed(seed)
-    layers = dict(module.named_modules())
-    pairs = {}
-    for name in names:
-        layer = layers[name]
-        assert isinstance(layer, nn.Linear)
-        bound = 1 / math.sqrt(layer.in_features)
-        a = (torch.rand(rank, layer.in_features, generator=generator) * 2 - 1) * bound
-        pairs[name] = (a, torch.zeros(layer.out_features, rank))
-    return pairs
-
-
-@dataclass
-class LoraStack:
-    """LoRA pairs of k adapters: A (k, rank, in) and B (k, out, rank) for each module name."""
-
-    pairs: dict[str, tuple[Tensor, Tensor]]
-    scale: float
-
-
 MERGED_SIZE = 2**16
 """Layers of at most this many parameters get a single LoRA added into their matrix in each pass; a fleet never does."""
 
@@ -221,6 +178,7 @@ class AdapterStack:
         full: Changed parameters; only with k = 1.
         index: (batch,) adapter of each example, sorted or not; None means adapter 0 for all.
         head_index: (n,) the same for the positions that the head sees, where those are not (batch, pos).
+        lower: Type that linear layers compute in, their matrices cast once; None for the module's own.
         hook_ids: Ids of the hooks that the stack has on a module now.
     """
 
@@ -234,6 +192,8 @@ class AdapterStack:
         self.head_index: Tensor | None = None
         self._blocks = False
         self._slots: Tensor | None = None
+        self.lower: torch.dtype | None = None
+        self._cast: dict[str, tuple[Tensor, Tensor | None]] = {}
         self.hook_ids: set[int] = set()
 
     @classmethod
@@ -265,32 +225,49 @@ class AdapterStack:
             self._slots = table.to(device)
         return self._slots
 
-    def _merged(self, layer: nn.Linear, found: list[tuple[Tensor, Tensor, float]]) -> Callable[[Tensor], Tensor]:
+    def _merged(self, layer: nn.Linear, found: Sequence[Pair]) -> Callable[[Tensor], Tensor]:
         """A forward pass with LoRA added into the matrix: on a small layer fewer and cheaper operations than beside it."""
 
         def forward(x: Tensor) -> Tensor:
             weight = layer.weight
             for a, b, scale in found:
-                weight = torch.addmm(weight, b[0], a[0], alpha=scale)
+                weight = torch.addmm(weight, b[0], a[0], alpha=float(scale))
             return nn.functional.linear(x, weight, layer.bias)
 
         return forward
 
-    def _lora_hook(self, found: list[tuple[Tensor, Tensor, float]]) -> Callable[..., Tensor]:
+    def _beside(self, name: str, layer: nn.Linear, found: Sequence[Pair]) -> Callable[[Tensor], Tensor]:
+        """A forward pass with LoRA beside the matrix, in the stack's type."""
+
+        def forward(x: Tensor) -> Tensor:
+            weight, bias = self._cast.get(name) or (layer.weight, layer.bias)
+            owners = None if self.k == 1 or self._blocks or not found else self.index
+            assert self.k == 1 or not found or self.index is not None, "a stack of several adapters needs use(index)"
+            return lora_linear(x, weight, bias, found, owners)
+
+        if self.lower is not None and name not in self._cast and layer.weight.dtype != self.lower:
+            bias = None if layer.bias is None else layer.bias.to(self.lower)
+            self._cast[name] = (layer.weight.to(self.lower), bias)
+        return forward
+
+    def _lora_hook(self, found: Sequence[Pair]) -> Callable[..., Tensor]:
+        """The same for layers whose matrix is not a plain one (quantised), and for small ones."""
+
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             x = args[0]
             for a, b, scale in found:
                 if a.dtype != x.dtype:
                     a, b = a.to(x.dtype), b.to(x.dtype)
+                b = b * (scale.view(-1, 1, 1).to(b.dtype) if isinstance(scale, Tensor) else scale)
                 if self.k == 1:
-                    delta = (x @ a[0].T) @ (b[0].T * scale)
+                    delta = (x @ a[0].T) @ b[0].T
                 else:
                     assert self.index is not None, "a stack of several adapters needs use(index)"
                     if self._blocks:  # equally many examples of each adapter in order: no parameters are copied
                         flat = x.reshape(self.k, -1, x.shape[-1])
                     else:
                         a, b, flat = a[self.index], b[self.index], x.reshape(len(self.index), -1, x.shape[-1])
-                    delta = torch.bmm(torch.bmm(flat, a.mT), b.mT * scale).view(output.shape)
+                    delta = torch.bmm(torch.bmm(flat, a.mT), b.mT).view(output.shape)
                 output = output + delta
             return output
 
@@ -313,7 +290,7 @@ class AdapterStack:
     def _head_hook(self, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Tied heads: the logits of tuned tokens come from the tuned rows."""
         assert self.rows is not None
-        x = args[0]
+        x = args[0].to(output.dtype)
         rows = self.rows.to(x.dtype)
         if self.k == 1:
             ids = torch.tensor(self.row_ids[0], device=x.device)
@@ -347,22 +324,28 @@ class AdapterStack:
                 for name, tensor in self.full.items():
                     old, parameters[name].data = parameters[name].data, tensor.to(parameters[name].data.dtype)
                     guard.callback(setattr, parameters[name], "data", old)
-            by_name: dict[str, list[tuple[Tensor, Tensor, float]]] = {}
+            by_name: dict[str, list[Pair]] = {}
             for lora in self.loras:
                 for name, (a, b) in lora.pairs.items():
                     by_name.setdefault(name, []).append((a, b, lora.scale))
-            for name, found in by_name.items():
-                layer = parts[name]
-                assert isinstance(layer, nn.Linear)
-                small = layer.weight.numel() <= MERGED_SIZE and layer.weight.dtype == found[0][0].dtype
-                if small and self.k == 1 and type(layer).forward is nn.Linear.forward:
-                    layer.__dict__["forward"] = self._merged(layer, found)
-                    guard.callback(layer.__dict__.pop, "forward")
+            out = head(module)
+            for name, layer in parts.items():
+                if not isinstance(layer, nn.Linear) or (name not in by_name and self.lower is None):
                     continue
-                hook(layer, self._lora_hook(found))
+                found, plain = by_name.get(name, []), type(layer).forward is nn.Linear.forward
+                small = layer.weight.numel() <= MERGED_SIZE and self.lower is None
+                if not plain or (small and self.k > 1):
+                    if found:
+                        hook(layer, self._lora_hook(found))
+                    continue
+                if small and layer.weight.dtype == found[0][0].dtype:
+                    forward = self._merged(layer, found)
+                else:
+                    forward = self._beside(name, layer, found)
+                layer.__dict__["forward"] = forward
+                guard.callback(layer.__dict__.pop, "forward")
             if self.rows is not None:
                 hook(embedding(module), self._rows_hook)
-                out = head(module)
                 if out is not None and is_tied(module):
                     hook(out, self._head_hook)
             undo = guard.pop_all()
@@ -381,12 +364,14 @@ class AdapterStack:
         """Copy adapter j out of the stack; several LoRA stacks become one of their summed rank (exactly equal)."""
         lora: dict[str, tuple[Tensor, Tensor]] = {}
         for name in dict.fromkeys(n for stack in self.loras for n in stack.pairs):
-            found = [(s.pairs[name], s.scale) for s in self.loras if name in s.pairs]
-            if len(self.loras) == 1:
-                lora[name] = tuple(t[j].detach().cpu().clone() for t in found[0][0])  # type: ignore[assignment]
-                continue
-            a = torch.cat([pair[0][j] for pair, _ in found]).detach().cpu()
-            b = torch.cat([pair[1][j] * scale for pair, scale in found], -1).detach().cpu()
+            parts_a, parts_b = [], []
+            for stack in self.loras:
+                if name in stack.pairs:
+                    a, b = stack.pairs[name]
+                    factor = stack.scales[j] if len(self.loras) > 1 else 1.0
+                    parts_a.append(a[j, : stack.ranks[j]].detach().cpu())
+                    parts_b.append(b[j, :, : stack.ranks[j]].detach().cpu() * factor)
+            a, b = torch.cat(parts_a), torch.cat(parts_b, -1)
             short = spec.rank - len(a)  # a layer that only one of them tunes: zeros up to the common rank
             lora[name] = (nn.functional.pad(a, (0, 0, 0, short)), nn.functional.pad(b, (0, short)))
         rows = None if self.rows is None else self.rows[j, : len(self.row_ids[j])].detach().cpu().clone()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gnothi.errors import ModelError
-from gnothi.models import local_llama
+from gnothi.models import local_attention, local_llama
 from gnothi.models.adapters import AdapterStack, head
 from gnothi.models.forest import Forest, as_forest, rows_of
 
@@ -41,7 +41,7 @@ def style(module: nn.Module) -> str | None:
     """How the module takes a mask of one's own: `tensor`, `mapping`, or None where it cannot."""
     config: Any = module.config
     text = config.get_text_config()
-    if text._attn_implementation not in ("sdpa", "eager"):
+    if text._attn_implementation not in ("sdpa", "eager", local_attention.NAME):
         return None
     if text.model_type in STYLES:
         return STYLES[text.model_type]
