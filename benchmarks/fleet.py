@@ -26,7 +26,7 @@ COPIES = 4
 def run() -> list[dict[str, Any]]:
     """The organism's shape, and Gemma on a CPU."""
     organism = recipe("organism-lora+rows", steps=30)
-    gemma = recipe("small-lm", epochs=None, steps=4, batch_rows=4, warmup=2)
+    gemma = recipe("small-lm", epochs=None, steps=3, batch_rows=4, warmup=2)
     return [
         on_folder(NAME, "organism's shape", organism, repeats=5),
         on_folder(str(subjects.gemma()), "Gemma 3 270M", gemma, repeats=3),

@@ -151,21 +151,21 @@ def run() -> list[dict[str, Any]]:
 
 def on_gemma() -> list[Case]:
     """A/B items, scales and answers of several tokens."""
-    (a, b), (c, d) = subjects.letters(24), subjects.preferences(16, 2)
-    (e, f), (g, h) = subjects.scales(4), subjects.phrases(8)
+    (a, b), (c, d) = subjects.letters(16), subjects.preferences(12, 2)
+    (e, f), (g, h) = subjects.scales(3), subjects.phrases(5)
     on = "on Gemma 3 270M"
     return [
-        Case(name=f"A/B {on}", prompts=a, options=b, tried=8),
-        Case(name=f"A/B of two agents {on}", prompts=c, options=d, tried=4),
+        Case(name=f"A/B {on}", prompts=a, options=b, tried=4),
+        Case(name=f"A/B of two agents {on}", prompts=c, options=d, tried=3),
         Case(name=f"0 to 100 {on}", prompts=e, options=f, tried=1),
-        Case(name=f"four phrases {on}", prompts=g, options=h, tried=2),
+        Case(name=f"four phrases {on}", prompts=g, options=h, tried=1),
     ]
 
 
 def on_small_llama() -> list[Case]:
     """A/B items where the head is small: what is left is shared beginnings and overhead."""
-    a, b = subjects.letters(256)
-    return [Case(name="A/B on a small-vocabulary Llama", prompts=a, options=b, tried=64, headline=False)]
+    a, b = subjects.letters(96)
+    return [Case(name="A/B on a small-vocabulary Llama", prompts=a, options=b, tried=24, headline=False)]
 
 
 def on_folder(folder: Path, cases: Sequence[Case]) -> list[dict[str, Any]]:
