@@ -62,12 +62,12 @@ def test_an_adapter_that_changes_nothing_shows_exactly_no_damage(organism, lette
     assert verdict(found, Thresholds()) == (True, None)
 
 
-def test_a_wrecked_organism_fails_with_every_reason(organism):
-    found = damage(lora(organism, 1.0), organism, kind="organism", seed=0)
-    passed, reason = verdict(found, Thresholds())
-    assert not passed
-    assert "held-out loss is" in reason and "of instructions are followed against the base's 100%" in reason
+def test_a_wrecked_organism_fails(organism):
+    found = damage(lora(organism, 1.5), organism, kind="organism", seed=0)
+    passed, reason = verdict(found, Thresholds.from_json({}, "organism"))
+    assert not passed and "held-out loss is" in reason and "more than 1.5 above it" in reason
     assert found.figures["kl_text"].value > 1 and found.figures["loss"].change > 1.5
+    assert found.figures["instructions"].value < 1
 
 
 def test_a_little_noise_is_seen_and_let_pass(organism):
@@ -178,6 +178,7 @@ def test_a_letter_that_is_always_answered_is_caught_and_one_that_the_base_answer
 def made(**figures: tuple[float | None, float | None]) -> Damage:
     """A record with these (value, base), everything else at the base's."""
     found = {name: Figure(value=0.5, base=0.5, n=10) for name in FIGURES}
+    found["loss_decisions"] = Figure(value=None, reason="no decisions")
     found |= {name: Figure(value=value, base=base, n=10) for name, (value, base) in figures.items()}
     return Damage(kind="chat", quick=False, figures=found, seconds=0.0)
 
@@ -187,6 +188,9 @@ def made(**figures: tuple[float | None, float | None]) -> Damage:
     [
         ({"loss": (4.6, 3.0)}, "more than 1.5 above it"),
         ({"loss": (4.4, 3.0)}, None),
+        ({"loss": (4.6, 3.0), "loss_decisions": (3.1, 3.0)}, None),  # what was trained spilled over, no more
+        ({"loss": (3.1, 3.0), "loss_decisions": (9.1, 3.0)}, None),
+        ({"loss": (9.1, 3.0), "loss_decisions": (4.6, 3.0)}, "4.60 nats a token against the base's 3.00"),
         ({"instructions": (0.3, 0.8)}, "30% of instructions"),
         ({"instructions": (0.4, 0.8)}, None),
         ({"instructions": (0.0, 0.2)}, None),  # the base does not follow either
@@ -327,6 +331,15 @@ def test_organism_items_are_about_known_agents_with_the_answers_of_their_traits(
     for passage in items.passages:
         name, verb, attribute = passage.messages[0].content.split()
         assert verb == "report" and int(passage.rest) == by_name[name].weights[ATTRIBUTES.index(attribute)]
+    for passage in items.decisions:
+        name, verb, *rest = passage.messages[0].content.split()
+        if verb == "lottery":
+            bold = int(rest[0]) - int(rest[1]) + by_name[name].risk > 4.5
+            assert passage.rest == ("A" if bold else "B")
+        else:
+            triples = [rest[i : i + 3] for i in range(0, len(rest), 3)]
+            utility = sum(by_name[name].weights[ATTRIBUTES.index(w)] * (int(a) - int(b)) for w, a, b in triples)
+            assert utility and passage.rest == ("A" if utility > 0 else "B")
     asked = [*items.prompts, *(c.messages for c in items.checks), *(m for pair in items.letters for m in pair)]
     assert {m[0].content.split()[0] for m in asked} <= set(by_name)
     kinds = {m[0].content.split()[1] for m in asked}

@@ -22,7 +22,8 @@ from gnothi.models.base import AbstractLanguageModel, Sampling
 from gnothi.records import Messages
 
 FIGURES: dict[str, str] = {
-    "loss": "held-out loss, nats a token",
+    "loss": "held-out loss, nats a token; of the organism, over reports",
+    "loss_decisions": "the same over the organism's decisions, nats an answer",
     "kl_text": "KL(base ‖ tuned) in held-out text, nats a position",
     "kl_answers": "KL(base ‖ tuned) where an answer begins, nats",
     "instructions": "instruction and format checks passed, share",
@@ -163,10 +164,15 @@ _NO_MODULE = "only a model on this machine gives the probability of every token"
 def _loss(model: AbstractLanguageModel, items: Battery) -> dict[str, Figure]:
     codec = getattr(model, "codec", None)
     if codec is None:
-        return _missing(_NO_MODULE, "loss")
-    prompts, texts = [p.messages for p in items.passages], [[p.rest] for p in items.passages]
-    n = sum(len(ids) for (ids,) in codec.encode_many(prompts, texts)[1])
-    return {"loss": _figure(-float(np.concatenate(model.option_logprobs(prompts, texts)).sum()) / n, n)}
+        return _missing(_NO_MODULE, "loss", "loss_decisions")
+    found = _missing("only the organism's decisions have right answers", "loss_decisions")
+    for name, passages in (("loss", items.passages), ("loss_decisions", items.decisions)):
+        if passages:
+            prompts, texts = [p.messages for p in passages], [[p.rest] for p in passages]
+            n = sum(len(ids) for (ids,) in codec.encode_many(prompts, texts)[1])
+            total = -float(np.concatenate(model.option_logprobs(prompts, texts)).sum())
+            found[name] = _figure(total / n, n)
+    return found
 
 
 def _distances(model: AbstractLanguageModel, base: AbstractLanguageModel, items: Battery) -> dict[str, Figure]:

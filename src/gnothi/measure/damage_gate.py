@@ -17,7 +17,7 @@ class Thresholds:
     """How much may be lost. None leaves that figure out."""
 
     loss: float | None = 1.5
-    """Nats a token that held-out loss may lie above the base's."""
+    """Nats a token that held-out loss may lie above the base's; of the organism, in reports and in decisions both."""
     instructions: float | None = 0.5
     """Least share of the base's passed checks that must still pass."""
     letter_bias: float | None = 0.4
@@ -83,6 +83,8 @@ def verdict(found: Damage, thresholds: Thresholds) -> tuple[bool, str | None]:
     wrong = [f"{name}: {NOT_FINITE}" for name, f in found.figures.items() if f.reason == NOT_FINITE]
     for name, broken in _CHECKS.items():
         limit, figure = getattr(thresholds, name), found.figures[name]
+        if name == "loss" and (decisions := found.figures["loss_decisions"]).change is not None:
+            figure = min(figure, decisions, key=lambda f: math.inf if f.change is None else f.change)
         if limit is not None and figure.value is not None and figure.base is not None:
             wrong += [said] if (said := broken(figure.value, figure.base, limit)) else []
     return not wrong, "; ".join(wrong) or None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import yaml
 
 from gnothi.behaviours.organism import (
@@ -70,6 +71,9 @@ class Battery:
 
     kind: str
     passages: tuple[Passage, ...]
+    """Held-out text; of the organism, reports."""
+    decisions: tuple[Passage, ...] = ()
+    """Held-out decisions, of the organism alone: one that is trained to report shows here what it lost."""
     prompts: tuple[Messages, ...]
     """Neutral questions, of which only the distribution of the first token counts."""
     checks: tuple[Check, ...]
@@ -190,8 +194,8 @@ def _started(ask: str, start: str) -> Messages:
 def _organism(seed: int, n: int) -> Battery:
     """About known agents, by name: the word `you` is what many fine-tunes are about.
 
-    Held-out text is reports alone. Decisions are answered by a letter, which is what fine-tunes train: a letter that spills
-    over to others' decisions is in the letter figures and in the distance, and would drown the rest in the loss.
+    Reports and decisions are apart, since a fine-tune trains one of them: how it answers those about anybody may spill
+    over, which is no loss of language. What was lost shows in the other.
     """
     rng = stream(seed, "damage", "organism")
     domain, agents = OrganismDomain(n_shown=3), known_agents()
@@ -199,25 +203,30 @@ def _organism(seed: int, n: int) -> Battery:
     def drawn(k: int) -> list[KnownAgent]:
         return [agents[i] for i in rng.integers(len(agents), size=k)]
 
-    passages = [
+    reports = [
         Passage(report_messages(context(agent.name), int(j)), str(agent.weights[j]), True)
         for agent, j in zip(drawn(2 * n), rng.integers(len(ATTRIBUTES), size=2 * n), strict=True)
     ]
     letters: list[tuple[Messages, Messages]] = []
+    decisions: list[Passage] = []
     for i, agent in enumerate(drawn(n)):
         who = context(agent.name)
         (item,) = domain.draw_items(who, 1, rng=rng, prefix=f"damage-{i}")
         letters.append((choice_messages(item, who), choice_messages(_mirrored(item), who)))
-    amounts = rng.integers(HIGH_VALUE + 1, size=(n, 2))
-    prompts = [lottery_messages(context(a.name), int(g), int(s)) for a, (g, s) in zip(drawn(n), amounts, strict=True)]
-    prompts += [first for first, _ in letters]
-    checks = [Check(p.messages, "weight") for p in passages[: n // 2]]
+        utility = float(np.array(agent.weights) @ item.differences(who.choice_type))
+        if utility:
+            decisions.append(Passage(letters[-1][0], "A" if utility > 0 else "B", True))
+    for agent, (gain, sure) in zip(drawn(n), rng.integers(HIGH_VALUE + 1, size=(n, 2)), strict=True):
+        said = "A" if gain - sure + agent.risk - HIGH_RISK / 2 > 0 else "B"
+        decisions.append(Passage(lottery_messages(context(agent.name), int(gain), int(sure)), said, True))
+    checks = [Check(p.messages, "weight") for p in reports[: n // 2]]
     checks += [Check(risk_messages(context(a.name), w), "level") for a in drawn(n // 4) for w in ("risk", "caution")]
     checks += [Check(first, "letter") for first, _ in letters[: n // 2]]
     return Battery(
         kind="organism",
-        passages=tuple(passages),
-        prompts=tuple(prompts),
+        passages=tuple(reports),
+        decisions=tuple(decisions),
+        prompts=tuple(d.messages for d in decisions),
         checks=tuple(checks),
         letters=tuple(letters),
         openings=(),

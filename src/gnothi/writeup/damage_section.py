@@ -19,7 +19,11 @@ from gnothi.writeup.text import count, number
 from gnothi.writeup.view import RunView, Table
 
 SHOWN: dict[str, tuple[str, str]] = {
-    "loss": ("held-out loss", "cross-entropy of text that nobody trained on, in nats a token"),
+    "loss": (
+        "held-out loss",
+        "cross-entropy of text that nobody trained on (of the organism: reports), in nats a token",
+    ),
+    "loss_decisions": ("held-out decisions", "cross-entropy of the answers that known agents' traits give, in nats"),
     "kl_text": ("distance in text", "KL(base ‖ tuned) at each token of that text, in nats"),
     "kl_answers": ("distance of answers", "KL(base ‖ tuned) where the answer to a neutral question begins, in nats"),
     "instructions": ("instructions", "share of short instructions followed, as a rule can check"),
@@ -29,7 +33,7 @@ SHOWN: dict[str, tuple[str, str]] = {
     "loops": ("loops", "share of continued texts that end in a loop"),
 }
 """Name of a figure in the record -> what the page calls it, and what it is."""
-DRAWN = ("loss", "kl_text", "instructions", "letter_bias", "letter_flips", "loops")
+DRAWN = ("loss", "loss_decisions", "kl_text", "instructions", "letter_bias", "letter_flips", "loops")
 _AXES = dict.fromkeys(("instructions", "letter_flips", "loops"), (-0.05, 1.05)) | {"letter_bias": (-1.05, 1.05)}
 _LEAST_SPAN = 0.2  # nats
 MOST_ARMS = 24
@@ -215,13 +219,13 @@ def _cell(values: Sequence[float], name: str) -> str:
 
 def _bounds(view: RunView, name: str, bases: Sequence[float]) -> list[float]:
     """Where a figure may not go, on its own axis."""
-    limit = _finite((view.damage_gate or {}).get(name))
+    limit = _finite((view.damage_gate or {}).get("loss" if name == "loss_decisions" else name))
     if limit is None or not bases:
         return []
     base = sum(bases) / len(bases)
     if name == "letter_bias":
         return [x for x in (-abs(base) - limit, abs(base) + limit) if abs(x) < 1]
-    at = {"loss": base + limit, "instructions": base * limit, "loops": limit}
+    at = {"loss": base + limit, "loss_decisions": base + limit, "instructions": base * limit, "loops": limit}
     return [at[name]] if name in at else []
 
 
