@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from gnothi.errors import DataError, ModelError
-from gnothi.models import local_picks, local_sampling
+from gnothi.models import local_picks, local_sampling, local_walk
 from gnothi.models.base import Answer, Sampling
 from gnothi.models.local import LocalModel
 from gnothi.models.local_cache import seats
@@ -152,12 +152,12 @@ def test_rows_with_many_samples_and_narrow_budgets_change_nothing(model, monkeyp
     prompts = [tiny.user("agent1 choose x 3 4"), tiny.user("report y"), tiny.user("agent2 choose x 9 1")]
     sampling = Sampling(n=12, temperature=1.5, max_tokens=4, seed=2)
     expected = model.generate(prompts, sampling)
-    monkeypatch.setattr(local_sampling, "MOST_ROWS", 4)
+    monkeypatch.setattr(local_walk, "MOST_ROWS", 4)
     monkeypatch.setattr(local_picks, "CHUNK", {"cpu": 3 * len(tiny.WORDS)})
     with Passes(model.module) as shapes:
         assert model.generate(prompts, sampling) == expected
     assert max(rows for rows, _ in shapes) == 4
-    monkeypatch.setattr(local_sampling, "CACHE_BUDGET", {"cpu": 1})
+    monkeypatch.setattr(local_walk, "CACHE_BUDGET", {"cpu": 1})
     with Passes(model.module) as shapes:
         assert model.generate(prompts, sampling) == expected
     assert {rows for rows, length in shapes if length == 1} == {1}
