@@ -107,7 +107,7 @@ def view(run: RunFolder) -> RunView:
         notes=notes,
         unit_values=[v for v in unit_values(run) if v["value"] is not None],
         gate_threshold=spec.gate_agreement,
-        damage_gate=Thresholds.from_json(spec.damage_gate).to_json() if spec.damage else None,
+        damage_gate=Thresholds.from_json(spec.damage_gate, spec.model_family).to_json() if spec.damage else None,
         figures_extra=[f for f in (curve.figure(evidences, learning),) if f is not None],
         tables=[t for t in (curve.table(learning),) if t is not None],
     )
@@ -115,9 +115,7 @@ def view(run: RunFolder) -> RunView:
 
 def command(spec: PreferencesSpec) -> str:
     """The command line that makes this specification: every field that is not its model's default is named."""
-    info = ModelInfo(
-        name=spec.model, family=spec.model_family, digest=spec.model_digest, provenance=spec.provenance
-    )
+    info = ModelInfo(name=spec.model, family=spec.model_family, digest=spec.model_digest, provenance=spec.provenance)
     default = build(info, quick=spec.quick).to_json()
     words = [
         "gnothi",
