@@ -126,6 +126,8 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             axis.loglog(sizes, level * np.array(sizes, float) ** found["ours"], color="0.6", lw=1)
             axis.loglog(sizes, best, "o", ms=4, color="C0")
             axis.minorticks_off()
+            for ticks in (axis.xaxis, axis.yaxis):
+                ticks.set_major_formatter(lambda value, _: f"{value:,g}")  # our style draws no formulas
             axis.set_title(found["note"].partition(" from")[0])
             axis.set_xlabel(found["name"].partition("/")[2])
         axes[0].set_ylabel("seconds")
