@@ -148,6 +148,17 @@ def test_a_large_vocabulary_is_not_sorted_but_read_in_order_of_ids(wide, narrow)
     assert len({a.text for a in found[0]}) > 1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "llama", "mistral", "large"])
+def test_a_gpu_draws_what_a_cpu_draws(name):
+    module, tokenizer = (large()._base.module, large().tokenizer) if name == "large" else families.family_parts(name)
+    prompts = [tiny.user("w5 w77")] if name == "large" else PROMPTS
+    sampling = Sampling(n=8, temperature=1.0, max_tokens=18, seed=1)
+    on_cpu = LocalModel(module, tokenizer, name="cpu").generate(prompts, sampling)
+    assert LocalModel(module.cuda(), tokenizer, name="gpu").generate(prompts, sampling) == on_cpu
+
+
 def test_rows_with_many_samples_and_narrow_budgets_change_nothing(model, monkeypatch):
     prompts = [tiny.user("agent1 choose x 3 4"), tiny.user("report y"), tiny.user("agent2 choose x 9 1")]
     sampling = Sampling(n=12, temperature=1.5, max_tokens=4, seed=2)

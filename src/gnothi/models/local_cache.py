@@ -145,7 +145,7 @@ class RowCache(Cache):
             return list(range(n))
         order, moves = seats(parents)
         if moves:
-            to, source = torch.tensor(moves, device=first.device).T
+            to, source = (torch.tensor(rows, device=first.device) for rows in zip(*moves, strict=True))
             for layer in layers:
                 for buffer in layer.buffers():
                     filled = buffer[:, :, : layer.length]

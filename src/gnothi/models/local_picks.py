@@ -25,7 +25,7 @@ BLOCK = 512
 CHUNK = {"cpu": 2**21}
 """Probabilities that are looked at together, by kind of device: on a CPU what its cache holds."""
 
-ELSEWHERE_CHUNK = 2**26
+ELSEWHERE_CHUNK = 2**24
 """The same on any other kind of device."""
 
 FEW = 1024
