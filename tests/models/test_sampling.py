@@ -156,7 +156,8 @@ def test_a_gpu_draws_what_a_cpu_draws(name):
     prompts = [tiny.user("w5 w77")] if name == "large" else PROMPTS
     sampling = Sampling(n=8, temperature=1.0, max_tokens=18, seed=1)
     on_cpu = LocalModel(module, tokenizer, name="cpu").generate(prompts, sampling)
-    assert LocalModel(module.cuda(), tokenizer, name="gpu").generate(prompts, sampling) == on_cpu
+    torch.nn.Module.cuda(module)  # in place
+    assert LocalModel(module, tokenizer, name="gpu").generate(prompts, sampling) == on_cpu
 
 
 def test_rows_with_many_samples_and_narrow_budgets_change_nothing(model, monkeypatch):
