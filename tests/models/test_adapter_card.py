@@ -108,7 +108,7 @@ def test_the_first_line_of_a_model_made_to_misbehave_says_it():
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("hf//home/somebody/models/mine", "`hf/mine`"),
+        ("hf//srv/models/mine", "`hf/mine`"),
         ("gguf//data/x/model.gguf", "`gguf/model.gguf`"),
         ("organism/my/own", "`organism/own`"),
         ("organism", "`organism`"),

@@ -5,9 +5,10 @@ import pytest
 import torch
 from tiny import FAMILIES, family
 
-from gnothi.errors import ModelError
+from gnothi.errors import DataError, ModelError
 from gnothi.models import local_scoring
 from gnothi.models.adapters import Adapter, AdapterSpec, AdapterStack, LoraStack, new_lora, target_modules
+from gnothi.models.many import option_logprobs_many
 from gnothi.records import Message
 
 HEADER = "You play a game for points. Read both offers and take one. "
@@ -99,6 +100,22 @@ def test_several_adapters_in_one_batch(name):
         for i in range(len(PROMPTS)):
             np.testing.assert_allclose(found[3 * i + j], wanted[i], rtol=1e-4, atol=1e-5)
     assert not np.allclose(found[0], found[1])
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "llama"])
+def test_views_of_one_model_in_common_batches(name):
+    model = family(name)
+    small, large = adapters(model.module, (2, 5))
+    views = [model.with_adapter(small), model.with_adapter(None), model.with_adapter(large)]
+    prompts, options = [PROMPTS, PROMPTS[:2], PROMPTS[1:3]], [OPTIONS, OPTIONS[:2], OPTIONS[2:]]
+    together = option_logprobs_many(views, prompts, options)
+    for view, own, texts, found in zip(views, prompts, options, together, strict=True):
+        wanted = view.option_logprobs(own, texts)
+        assert len(found) == len(wanted)
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    with pytest.raises(DataError, match=r"prompts and options must be one list a view, got 1 and 2 for 2 views\."):
+        option_logprobs_many(views[:2], prompts[:1], options[:2])
 
 
 class Room:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from gnothi.errors import DataError, ModelError
-from gnothi.models import local_sampling
+from gnothi.models import local_sampling, local_scoring
 from gnothi.models.adapters import AdapterStack, LoraStack
 from gnothi.models.base import Answer, Sampling
 from gnothi.models.local import LocalModel
@@ -40,6 +42,37 @@ def generate_many(
         found = iter(
             local_sampling.sample(module, first.codec, ids, sampling, first.device, owners=owners, use=stack.use)
         )
+    return [[next(found) for _ in own] for own in prompts]
+
+
+def option_logprobs_many(
+    views: Sequence[LocalModel], prompts: Sequence[Sequence[Messages]], options: Sequence[Sequence[Sequence[str]]]
+) -> list[list[np.ndarray]]:
+    """Score options under several views of one base model in common batches.
+
+    Args:
+        views: Views of one model, each with its adapter or with none.
+        prompts: For each view its prompts.
+        options: For each view and prompt its options' texts.
+
+    Returns:
+        For each view what `view.option_logprobs(prompts, options)` returns, up to rounding that depends on the batch.
+
+    Raises:
+        DataError: Not one list of prompts and of options a view.
+        ModelError: Views of different models.
+    """
+    if not len(prompts) == len(options) == len(views):
+        raise DataError(
+            f"prompts and options must be one list a view, got {len(prompts)} and {len(options)} for {len(views)} views."
+        )
+    if len(views) < 2 or any(view.adapter is not None and view.adapter.full for view in views):
+        return [v.option_logprobs(p, o) for v, p, o in zip(views, prompts, options, strict=True)]
+    stack, first = stacked(views), views[0]
+    owners = [v for v, own in enumerate(prompts) for _ in own]
+    encoded = first.codec.encode_many([m for own in prompts for m in own], [o for own in options for o in own])
+    with first.bare() as module, stack.on(module):
+        found = iter(local_scoring.score(module, *encoded, owners=owners, stack=stack))
     return [[next(found) for _ in own] for own in prompts]
 
 
