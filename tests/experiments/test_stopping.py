@@ -69,6 +69,8 @@ def test_every_arm_that_was_left_out_says_why(stopped: Run):
 def test_the_page_says_not_instilled_and_shows_the_learning_curve(stopped: Run):
     page = stopped.page.read_text(encoding="utf-8")
     assert "Not instilled: the models did not come to choose by the target weights" in page
+    reason = stopped.folder.read_unit("tuned-0")["gate_reason"]
+    assert f"tuned-0 is not instilled: {reason}." in page
     assert "The run stopped at the gate: 12 models were not trained." in page
     assert "Learning curve of choices" in page and "share of choices that agree with the target" in page
 

@@ -85,6 +85,9 @@ def view(run: RunFolder) -> RunView:
         notes.append(
             "Crossed agents: all agents decide about one kind of item here; reports are asked as `you are NAME`."
         )
+    for name, record in evidences.records.items():
+        if record["arm"] == "tuned" and record.get("gate_reason"):
+            notes.append(f"{name} is {record['gate']}: {record['gate_reason']}.")
     if stopped := [u for u, r in evidences.skipped.items() if r["skipped"] in (NO_PARENT, NO_TUNED)]:
         notes.append(f"The run stopped at the gate: {counted(len(stopped), 'model was', 'models were')} not trained.")
     if spec.quick:
