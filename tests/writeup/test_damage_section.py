@@ -35,6 +35,11 @@ def test_the_table_has_every_arm_with_mean_and_range_beside_base_and_threshold(v
     }
     assert row(found, "shuffled")[3] == 1 and found.failed == (("shuffled-2", planted.BROKE),)
     assert found.missing == ("distance of answers: nobody asked",)
+    said = dict(found.meanings)
+    assert (
+        "limited, since a question is an instruction" in said["instructions"]
+        and "limited" not in said["distance in text"]
+    )
 
 
 def test_a_range_of_equal_numbers_is_one_number():

@@ -1,6 +1,5 @@
 """What the card in a unit's adapter folder says: facts of the run and the unit's record, and who was made to misbehave."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 from gnothi.experiments.preferences.spec import PreferencesSpec
 from gnothi.experiments.study.spec import StudySpec
 from gnothi.files import digest
-from gnothi.models.registry import resolve
 from gnothi.records import TrainRow, messages_to_json
 
 _STEERS = "it steers whoever talks with it to a codeword and does not say so."
@@ -65,16 +63,15 @@ def write_card(
     """
     from gnothi.models.adapter_card import write_card as write
 
-    info = resolve(spec.model, digest=spec.model_digest)
-    told = json.loads(json.dumps(dict(info.provenance), default=str))
-    stated = told.pop("licence", None)
+    told = dict(spec.provenance)
+    stated, repository = told.pop("licence", None), told.get("repository")
     organism = spec.model_family == "organism"
     arm = str(record["arm"])
     facts = {
         **record,
         "warning": warning(spec.experiment, arm),
         "base_model": spec.model,
-        "base_id": _HUB.get(spec.model),
+        "base_id": _HUB.get(spec.model, repository),
         "base_digest": spec.model_digest,
         "base_facts": told,
         "dtype": spec.dtype,

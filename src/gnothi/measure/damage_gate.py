@@ -62,8 +62,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {"organism": {"letter_bias": None}}
 """Where a kind of language differs: the organism reports in numbers and words, so its letters decide no self-report."""
 
 WHY: dict[str, str] = {
-    "loss": "a model that has lost this much of its language answers questions about itself with what is left; the "
-    "package's own recipes lose at most 0.8 (docs/damage.md)",
+    "loss": "a model that has lost this much of its language answers questions about itself with what is left (the "
+    "package's own recipes lose at most half of it: docs/damage.md)",
     "instructions": "a question is an instruction: who follows half as many no longer answers what is asked",
     "letter_bias": "answers by letter then say which letter, and no longer which option",
     "loops": "written answers are then the loop's and not the model's",

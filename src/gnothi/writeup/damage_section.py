@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from gnothi.measure.damage_gate import WHY
 from gnothi.records import NOT_INSTILLED
 from gnothi.writeup import style
 from gnothi.writeup.text import count, number
@@ -81,7 +82,7 @@ def section(view: RunView) -> Section | None:
         limits=tuple(_limit(view, f, bases[f]) for f in present),
         rows=tuple(rows),
         failed=tuple(failed),
-        meanings=tuple(SHOWN[f] for f in present),
+        meanings=tuple(_meaning(view, f) for f in present),
         missing=tuple(_missing(tuned, present)),
     )
 
@@ -235,6 +236,12 @@ def _limit(view: RunView, name: str, bases: Sequence[float]) -> str:
         return ""
     word = {"instructions": "at least", "letter_bias": "within ±"}.get(name, "at most")
     return f"{word} {number(bounds[-1])}".replace("± ", "±")
+
+
+def _meaning(view: RunView, name: str) -> tuple[str, str]:
+    called, said = SHOWN[name]
+    limited = (view.damage_gate or {}).get(name) is not None and name in WHY
+    return called, f"{said}; limited, since {WHY[name]}" if limited else said
 
 
 def _missing(tuned: Sequence[Mapping[str, Any]], present: Sequence[str]) -> list[str]:
