@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks import organism_shape
 from benchmarks.peak import flops_a_token, matmul_peak
 from benchmarks.serving import Stopwatch, memory_mb, reset_peak, serve
+from gnothi.finetune import fleet
 from gnothi.finetune.batches import encode_rows, plan
 from gnothi.finetune.loop import TrainJob, train
 from gnothi.finetune.recipes import Recipe
@@ -125,6 +126,14 @@ def run(name: str, recipe: dict[str, Any], seeds: list[int], together: bool = Tr
     }
 
 
+def choose(name: str, recipe: dict[str, Any], seeds: list[int], steps: int) -> dict[str, Any]:
+    """What the executor chooses for these jobs, fleet or in turn, by timing `steps` steps of both."""
+    fleet.STEPS = steps
+    parts = _LOADED["rows"][name]
+    jobs = [TrainJob(name=str(s), rows=part, seed=s) for s, part in zip(seeds, parts, strict=False)]
+    return fleet.choose(_LOADED["model"], jobs, Recipe.from_json(recipe)).to_json()
+
+
 def difference() -> dict[str, float]:
     """Largest difference between the tensors of the last adapters trained together and apart, and their largest size."""
     together, apart = _LOADED["adapters"]["together"], _LOADED["adapters"]["apart"]
@@ -140,4 +149,4 @@ def difference() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    serve(load=load, prepare=prepare, warm=warm, run=run, difference=difference)
+    serve(load=load, prepare=prepare, warm=warm, choose=choose, run=run, difference=difference)

@@ -56,12 +56,13 @@ class Worker:
     Use it in a `with` block: at its end the process ends.
     """
 
-    def __init__(self, module: str, *, ours: bool = False):
+    def __init__(self, module: str, *, ours: bool = False, **environment: str):
         """Start a process.
 
         Args:
             module: Module to run, e.g. `benchmarks.theirs.scoring`.
             ours: Whether it runs in this environment; by default in the peers'.
+            environment: Further variables for the process.
         """
         self.module = module
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in __exit__
@@ -72,7 +73,7 @@ class Worker:
             stderr=self._log,
             text=True,
             cwd=ROOT,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | environment,
         )
 
     def ask(self, do: str, **request: Any) -> Any:

@@ -17,6 +17,9 @@ STEPS = 4
 REPEATS = 2
 """How often both are timed; the faster one of each counts."""
 
+WORTH = 0.95
+"""A fleet is chosen if it takes at most this share of the time in turn: it takes more memory, and clocks are noisy."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -62,7 +65,7 @@ def choose(model: LocalModel, jobs: Sequence[TrainJob], recipe: Recipe) -> Choic
             if repeat > 0:
                 seconds[together] = min(seconds[together], (time.perf_counter() - started) / steps)
     return Choice(
-        together=seconds[True] <= seconds[False],
+        together=seconds[True] <= WORTH * seconds[False],
         seconds_together=seconds[True],
         seconds_alone=seconds[False],
         **facts,
