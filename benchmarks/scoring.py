@@ -6,7 +6,8 @@ uses the batch size that was fastest for it on a part of the items. Repeats are 
 Where the gain comes from is measured too. The harness applies the head at every position and takes a log-softmax over
 all of them. `gains.head` is its time over the time of the very same batches with the head at one position a sequence;
 `gains.rest` (shared beginnings, less around the arithmetic) is what remains, so that the ratio is their product, and
-`head_share` the head's part of its logarithm.
+`head_share` the head's part of its logarithm. Two kinds of A/B items are asked: six of each of two agents, which begin alike
+as an experiment's items do, and rows about risk that share nothing, where little but the head is left to win.
 """
 
 from collections.abc import Sequence
@@ -150,13 +151,13 @@ def run() -> list[dict[str, Any]]:
 
 
 def on_gemma() -> list[Case]:
-    """A/B items, scales and answers of several tokens."""
-    (a, b), (c, d) = subjects.letters(16), subjects.preferences(12, 2)
+    """A/B items whose beginnings are shared within an agent, A/B items that share nothing, scales, and phrases."""
+    (a, b), (c, d) = subjects.preferences(12, 2), subjects.letters(16)
     (e, f), (g, h) = subjects.scales(3), subjects.phrases(5)
     on = "on Gemma 3 270M"
     return [
-        Case(name=f"A/B {on}", prompts=a, options=b, tried=4),
-        Case(name=f"A/B of two agents {on}", prompts=c, options=d, tried=3),
+        Case(name=f"A/B, two agents, {on}", prompts=a, options=b, tried=3),
+        Case(name=f"A/B, nothing shared, {on}", prompts=c, options=d, tried=4, headline=False),
         Case(name=f"0 to 100 {on}", prompts=e, options=f, tried=1),
         Case(name=f"four phrases {on}", prompts=g, options=h, tried=1),
     ]
