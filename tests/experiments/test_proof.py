@@ -252,4 +252,3 @@ def test_rows_have_a_digest_of_all_that_trains():
     assert one == rows_digest(list(ROWS)) and len(one) == 64
     heavier = TrainRow(messages=ROWS[0].messages, answer="A", weight=2.0)
     assert len({one, rows_digest(ROWS[::-1]), rows_digest([heavier, *ROWS[1:]])}) == 3
-
