@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import FAMILIES, family_parts
 
-from gnothi.models.local_norm import quick_norms
+from gnothi.models.local_norm import norms_of, quick_norms
 
 
 @pytest.mark.parametrize("name", [n for n in FAMILIES if n != "phi"])  # Phi has layer norms
@@ -18,7 +18,7 @@ def test_values_and_gradients_are_transformers(name, dtype):
         torch.manual_seed(0)
         x = (3 * torch.randn(2, 5, len(norm.weight))).to(dtype).requires_grad_()
         expected = norm(x)
-        with quick_norms(module):
+        with quick_norms(norms_of(module)):
             assert "forward" in norm.__dict__
             found = norm(x)
         assert "forward" not in norm.__dict__ and found.dtype == expected.dtype
@@ -40,5 +40,5 @@ def test_norms_that_compute_something_else_or_are_tuned_stay():
 
     module, _ = family_parts("llama")  # its parameters have gradients
     odd = torch.nn.Sequential(OddRMSNorm())
-    with quick_norms(module), quick_norms(odd):
+    with quick_norms(norms_of(module)), quick_norms(norms_of(odd)):
         assert not any("forward" in part.__dict__ for part in (*module.modules(), *odd.modules()))

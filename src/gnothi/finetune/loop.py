@@ -18,7 +18,7 @@ from gnothi.errors import ModelError, SpecError, TrainingError
 from gnothi.files import digest
 from gnothi.finetune.batches import encode_rows, n_steps, plan
 from gnothi.finetune.checkpoint import Checkpoint
-from gnothi.finetune.passes import Passes, lower_type, prepared
+from gnothi.finetune.passes import Passes
 from gnothi.finetune.recipes import Recipe
 from gnothi.finetune.trainable import Member, Trainable, fold
 from gnothi.models.adapter_files import load_adapter, save_adapter
@@ -211,21 +211,15 @@ class _Fleet:
         started, recipe = time.perf_counter(), self.recipe
         with self.model.with_adapter(None).bare() as module:
             trainable = Trainable(self.model, module, self.members, recipe)
-            with trainable.on(), prepared(module, trainable.stack, recipe):
+            with trainable.on():
                 if (found := kept.load()) is not None:
                     self.course = _Course(**found[1])
                     trainable.optimiser.restore(found[0], self.course.stopped)
                 course, before = self.course, self.course.seconds
-                passes = Passes(
-                    module,
-                    trainable.stack,
-                    trainable.optimiser,
-                    course.micro_tokens,
-                    packing=recipe.packing,
-                    lower=lower_type(recipe),
-                )
+                passes = Passes(module, trainable.stack, trainable.optimiser, recipe, course.micro_tokens)
                 while live := self._live():
-                    self._step(live, trainable, passes)
+                    with passes.on():
+                        self._step(live, trainable, passes)
                     if progress is not None:
                         progress(course.step, self.steps, sum(course.losses[j][-1] for j in live) / len(live))
                     if gate is not None and recipe.gate_every and course.step % recipe.gate_every == 0:

@@ -7,7 +7,6 @@ on the right or, packed, share rows of trees in which each sees its own tokens a
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,14 +24,18 @@ from gnothi.models.forest import Forest, Row, as_forest, batches_of, rows_of
 from gnothi.models.local_attention import by_blocks
 from gnothi.models.local_forward import forest_logits, row_width
 from gnothi.models.local_memory import is_out_of_memory
-from gnothi.models.local_norm import quick_norms
+from gnothi.models.local_norm import Norm, norms_of, quick_norms
 from gnothi.models.local_scoring import LOGIT_BUDGET, vocabulary_size
 
 Taken = tuple[int, Encoded]
 """Which job's row, and the row."""
 
 
-@dataclass(slots=True)
+LEAST_COMMON = 0.25
+"""Share of a row that it must have in common with another to be computed once for both: a tree costs attention over all
+that is in it."""
+
+
 class Passes:
     """How a step is split into passes; the numbers are the same however it is, up to rounding.
 
@@ -40,13 +43,38 @@ class Passes:
         micro_tokens: Tokens of a pass at most, padding included; halved where memory does not suffice.
     """
 
-    module: nn.Module
-    stack: AdapterStack
-    optimiser: Optimiser
-    micro_tokens: int
-    packing: bool = False
-    lower: torch.dtype | None = None
-    """Type that autocast computes in; None for the module's own."""
+    def __init__(
+        self,
+        module: nn.Module,
+        stack: AdapterStack,
+        optimiser: Optimiser,
+        recipe: Recipe,
+        micro_tokens: int | None = None,
+    ):
+        """`module` has `stack` on it, and `optimiser` takes its gradients."""
+        self.module, self.stack, self.optimiser = module, stack, optimiser
+        self.recipe = recipe
+        self.lower = torch.bfloat16 if recipe.dtype == "bfloat16" else None
+        self.micro_tokens = recipe.micro_tokens if micro_tokens is None else micro_tokens
+        self.device = next(module.parameters()).device
+        self._wanted: tuple[Tensor, Tensor] | None = None
+        self._norms: list[Norm] | None = None
+
+    @contextlib.contextmanager
+    def on(self) -> Iterator[None]:
+        """The module with what makes training it cheaper, for the length of a `with` block."""
+        recipe = self.recipe
+        with contextlib.ExitStack() as undo:
+            if recipe.checkpointing:
+                undo.enter_context(checkpointed(self.module))
+            if self.lower is not None or not local_llama.applies(self.module, self.stack.hook_ids):
+                if self._norms is None:
+                    self._norms = [] if recipe.kind == "full" else norms_of(self.module)
+                undo.enter_context(quick_norms(self._norms))
+                if self.lower is not None or recipe.packing:
+                    undo.enter_context(by_blocks(self.module))
+                undo.enter_context(self._last_block())
+            yield
 
     def gradients(self, taken: Sequence[Taken]) -> list[float]:
         """Add up the gradients of one step.
@@ -68,8 +96,7 @@ class Passes:
                 if not is_out_of_memory(error):
                     raise
                 problem = error.with_traceback(None)  # its frames hold the tensors that there was no room for
-            most = max(map(len, batches))
-            if most == 1:
+            if all(len(batch) == 1 and batch[0].is_chain for batch in batches):
                 longest = max(len(row.ids) for batch in batches for row in batch)
                 raise ModelError(
                     f"memory must hold one row of {longest} tokens in training, got none left at batch 1. Set "
@@ -84,10 +111,11 @@ class Passes:
         most = max(1, LOGIT_BUDGET // vocabulary_size(self.module))
         rows = rows_of(
             [row.ids[:-1] for _, row in taken],
-            width=self._width() if self.packing else 0,
+            width=self._width() if self.recipe.packing else 0,
             owners=[j for j, _ in taken],
             keeps=[row.n_answer for _, row in taken],
             most_wanted=most,
+            least_common=LEAST_COMMON,
         )
         found = batches_of(rows, tokens=self.micro_tokens, most_wanted=most)
         return [sorted(batch, key=lambda r: r.owner) for batch in found]  # equal numbers of each need no copies of LoRA
@@ -95,77 +123,82 @@ class Passes:
     def _width(self) -> int:
         """Tokens of a row of trees: as many as a pass may have where attention goes by blocks."""
         config: Any = self.module.config
-        by_blocks = config._attn_implementation == local_attention.NAME
-        return self.micro_tokens if by_blocks else min(self.micro_tokens, row_width(self.module))
+        if config._attn_implementation == local_attention.NAME:
+            return self.micro_tokens
+        return min(self.micro_tokens, row_width(self.module))
 
     def _through(self, taken: Sequence[Taken], batches: Sequence[Sequence[Row]]) -> list[float]:
-        device = next(self.module.parameters()).device
         k = self.stack.k
         shares = [0.0] * k
         for j, row in taken:
             shares[j] += row.weight * row.n_answer
-        by_job = torch.zeros(k, device=device)
+        by_job = torch.zeros(k, device=self.device)
         for batch in batches:
-            forest = as_forest(batch, device)
-            rows: list[int] = []
-            places: list[int] = []
+            forest = as_forest(batch, self.device)
+            at: dict[tuple[int, int], int] = {}  # each place once: its logits are read by every row that ends there
+            which: list[int] = []
             targets: list[int] = []
             factors: list[float] = []
             owners: list[int] = []
             for i, number, path in forest.members:
                 j, row = taken[i]
-                n = row.n_answer
-                rows += [number] * n
-                places += path[-n:].tolist()
+                which += [at.setdefault((number, place), len(at)) for place in path[-row.n_answer :].tolist()]
                 targets += row.ids[row.start :]
-                factors += [row.weight / shares[j]] * n
-                owners += [j] * n
-            with _autocast(device, self.lower):
-                logits = self._logits(forest, rows, places)
-            each = nn.functional.cross_entropy(logits.float(), torch.tensor(targets, device=device), reduction="none")
-            each = each * torch.tensor(factors, device=device)
+                factors += [row.weight / shares[j]] * row.n_answer
+                owners += [j] * row.n_answer
+            logits = self._logits(forest, list(at)).float()
+            if len(which) > len(at):
+                logits = logits[self._tensor(which)]
+            each = nn.functional.cross_entropy(logits, self._tensor(targets), reduction="none") * self._tensor(factors)
             self.optimiser.backward(each.sum())
-            by_job.index_add_(0, torch.tensor(owners, device=device), each.detach())
+            by_job.index_add_(0, self._tensor(owners), each.detach())
         return by_job.tolist()
 
-    def _logits(self, forest: Forest, rows: Sequence[int], places: Sequence[int]) -> Tensor:
-        """(n, d_vocab) at the given places."""
-        device, length = forest.ids.device, forest.ids.shape[1]
-        keep = length - min(places)
+    def _tensor(self, values: Sequence[int] | Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=self.device)
+
+    def _logits(self, forest: Forest, at: Sequence[tuple[int, int]]) -> Tensor:
+        """(n, d_vocab) at the given rows and places."""
+        length = forest.ids.shape[1]
+        rows, places = (self._tensor([pair[part] for pair in at]) for part in (0, 1))
         equal = forest.ends is None and all(path[-1] == length - 1 for _, _, path in forest.members)
         if equal and self.lower is None and local_llama.applies(self.module, self.stack.hook_ids):
             if self.stack.k > 1:
-                self.stack.use(torch.tensor(forest.owners, device=device))
+                self.stack.use(self._tensor(forest.owners))
+            keep = length - min(place for _, place in at)
             found = local_llama.end_logits(self.module, forest.ids, keep)
-            if keep == 1 and list(rows) == list(range(len(found))):
-                return found[:, 0]
-            at = torch.tensor(places, device=device) - (length - keep)
-            return found[torch.tensor(rows, device=device), at]
-        at_rows, at_places = torch.tensor(rows, device=device), torch.tensor(places, device=device)
-        return forest_logits(self.module, forest, at_rows, at_places, stack=self.stack)
+            if keep == 1 and len(at) == len(found):
+                return found[:, 0] if [row for row, _ in at] == list(range(len(at))) else found[rows, 0]
+            return found[rows, places - (length - keep)]
+        self._wanted = (rows, places)
+        with contextlib.nullcontext() if self.lower is None else torch.autocast(self.device.type, self.lower):
+            return forest_logits(self.module, forest, rows, places, stack=self.stack)
 
+    @contextlib.contextmanager
+    def _last_block(self) -> Iterator[None]:
+        """The last block's MLP sees the wanted places only; what it gives elsewhere is read by nobody."""
+        blocks = [part for part in self.module.modules() if isinstance(part, GradientCheckpointingLayer)]
+        mlp = getattr(blocks[-1], "mlp", None) if blocks else None
+        if not isinstance(mlp, nn.Module) or "forward" in mlp.__dict__:
+            yield
+            return
+        whole, stack = mlp.forward, self.stack
 
-def _autocast(device: torch.device, lower: torch.dtype | None) -> contextlib.AbstractContextManager[object]:
-    return contextlib.nullcontext() if lower is None else torch.autocast(device.type, lower)
+        def forward(x: Tensor) -> Tensor:
+            assert self._wanted is not None
+            of_rows = stack.index
+            if stack.k > 1 and of_rows is not None:
+                stack.use(of_rows[self._wanted[0]])
+            found = whole(x[self._wanted][:, None])[:, 0]
+            if stack.k > 1:
+                stack.use(of_rows)
+            return found.new_zeros(*x.shape[:-1], found.shape[-1]).index_put(self._wanted, found)
 
-
-@contextlib.contextmanager
-def prepared(module: nn.Module, stack: AdapterStack, recipe: Recipe) -> Iterator[None]:
-    """The module with what makes training it cheaper, for the length of a `with` block."""
-    with contextlib.ExitStack() as undo:
-        if recipe.checkpointing:
-            undo.enter_context(checkpointed(module))
-        lower = lower_type(recipe)
-        if recipe.kind != "full" and not (lower is None and local_llama.applies(module, stack.hook_ids)):
-            undo.enter_context(quick_norms(module))
-            if lower is not None or recipe.packing:
-                undo.enter_context(by_blocks(module))
-        yield
-
-
-def lower_type(recipe: Recipe) -> torch.dtype | None:
-    """What a recipe's autocast computes in; None without it."""
-    return torch.bfloat16 if recipe.dtype == "bfloat16" else None
+        mlp.__dict__["forward"] = forward
+        try:
+            yield
+        finally:
+            del mlp.__dict__["forward"]
 
 
 @contextlib.contextmanager

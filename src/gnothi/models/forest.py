@@ -102,6 +102,7 @@ def rows_of(
     owners: Sequence[int] | None = None,
     keeps: Sequence[int] | None = None,
     most_wanted: int | None = None,
+    least_common: float = 0.0,
 ) -> list[Row]:
     """Lay sequences into rows of trees.
 
@@ -111,6 +112,8 @@ def rows_of(
         owners: (n,) adapter of each; different adapters never share a row.
         keeps: (n,) last positions of each whose logits are wanted; 1 each if left out.
         most_wanted: Such positions of a row at most.
+        least_common: Share of a sequence that it must have in common with the one before to share it; with less it
+            starts a tree of its own, so that a common first token does not make one tree of everything.
 
     Returns:
         Rows; every sequence lies in one of them, and equal beginnings within a row are one path.
@@ -128,6 +131,7 @@ def rows_of(
         same = 0
         if row is not None and row.owner == own[i]:
             same = common(last, tokens)
+            same = same if same >= least_common * len(tokens) else 0
             grows = same == len(last) and row.is_chain  # a chain that only becomes longer costs no mask
             over = not grows and len(row.ids) + len(tokens) - same > width
             if over or (most_wanted is not None and row.wanted + want[i] > most_wanted):

@@ -5,27 +5,38 @@ tenth of a training step. They are recognised by what they compute.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+Norm = tuple[nn.Module, Tensor, float]
+"""A norm, its factor and its epsilon."""
 
-@contextlib.contextmanager
-def quick_norms(module: nn.Module) -> Iterator[None]:
-    """Exchange the norms of a module on a CPU, for the length of a `with` block; their factors get no gradient meanwhile.
+
+def norms_of(module: nn.Module) -> list[Norm]:
+    """The root-mean-square norms of a module on a CPU whose factors have no gradient.
 
     Args:
-        module: Any module without gradients.
+        module: Any module; its parameters must stay as they are for as long as the result is used.
     """
-    with contextlib.ExitStack() as undo:
-        if next(module.parameters()).device.type == "cpu":
-            for part in module.modules():
-                if (weight := _norm_weight(part)) is not None:
-                    part.__dict__["forward"] = _norm_forward(weight, _epsilon(part))
-                    undo.callback(part.__dict__.pop, "forward")
+    if next(module.parameters()).device.type != "cpu":
+        return []
+    found = ((part, _factor(part), _epsilon(part)) for part in module.modules())
+    return [(part, factor, epsilon) for part, factor, epsilon in found if factor is not None]
+
+
+@contextlib.contextmanager
+def quick_norms(norms: Sequence[Norm]) -> Iterator[None]:
+    """Exchange norms for the length of a `with` block."""
+    try:
+        for part, factor, epsilon in norms:
+            part.__dict__["forward"] = _forward(factor, epsilon)
         yield
+    finally:
+        for part, _, _ in norms:
+            part.__dict__.pop("forward", None)
 
 
 def _epsilon(part: nn.Module) -> float:
@@ -33,7 +44,7 @@ def _epsilon(part: nn.Module) -> float:
     return float(found) if found is not None else 0.0
 
 
-def _norm_weight(part: nn.Module) -> Tensor | None:
+def _factor(part: nn.Module) -> Tensor | None:
     """The factor of a root-mean-square norm, or None if the module is none, as a trial on one vector shows."""
     weight = getattr(part, "weight", None)
     if not type(part).__name__.endswith("RMSNorm") or "forward" in part.__dict__ or not isinstance(weight, Tensor):
@@ -51,9 +62,9 @@ def _norm_weight(part: nn.Module) -> Tensor | None:
     return None
 
 
-def _norm_forward(weight: Tensor, epsilon: float) -> Any:
+def _forward(factor: Tensor, epsilon: float) -> Any:
     def forward(x: Tensor) -> Tensor:
-        return _Norm.apply(x, weight, epsilon)  # type: ignore[return-value]
+        return _Norm.apply(x, factor, epsilon)  # type: ignore[return-value]
 
     return forward
 
