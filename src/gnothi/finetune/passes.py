@@ -67,11 +67,12 @@ class Passes:
         with contextlib.ExitStack() as undo:
             if recipe.checkpointing:
                 undo.enter_context(checkpointed(self.module))
-            if self.lower is not None or not local_llama.applies(self.module, self.stack.hook_ids):
+            blocks = self.lower is not None or recipe.packing
+            if blocks or not local_llama.applies(self.module, self.stack.hook_ids):
                 if self._norms is None:
                     self._norms = [] if recipe.kind == "full" else norms_of(self.module)
                 undo.enter_context(quick_norms(self._norms))
-                if self.lower is not None or recipe.packing:
+                if blocks:
                     undo.enter_context(by_blocks(self.module))
                 undo.enter_context(self._last_block())
             yield
