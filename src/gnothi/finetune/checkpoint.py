@@ -1,11 +1,12 @@
 """Training that was cut off goes on where it was: one file with what is trained, the optimiser's state and how far it is.
 
-The file is whole or not there (written under another name and renamed), and says what it belongs to.
+When training is over, the file holds the adapters instead, so that whatever comes after it may be cut off too. It is whole
+or not there (written under another name and renamed), and says what it belongs to.
 """
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,19 @@ from gnothi.files import cannot_write, replacing
 SECONDS = 60.0
 """Of training between two checkpoints, where a recipe names no number of steps."""
 SECONDS_AT_END = 10.0
-"""Of training since the last checkpoint, from which on the end is written too: measuring comes after it."""
+"""Of training since the last checkpoint, from which on the adapters of a single job are kept too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a checkpoint holds."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    keys: list[str]
+    """Of the jobs, in their order."""
+    over: bool
+    """Whether these are the adapters of a training that is over."""
 
 
 @dataclass(slots=True)
@@ -29,17 +42,17 @@ class Checkpoint:
 
     Attributes:
         path: Its file, in a folder that is made when it is needed; None keeps nothing.
-        key: Digest of everything that decides the training.
+        keys: For each job of the fleet a digest of everything that decides its training.
         every: Steps between two checkpoints; None for about one a minute, 0 for none.
     """
 
     path: Path | None
-    key: str
+    keys: Sequence[str]
     every: int | None
     _last: float = 0.0
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What was kept: tensors and facts; None where there is nothing yet.
+    def load(self) -> Kept | None:
+        """What was kept of these jobs, or of a fleet that they were part of and that is trained; None where nothing was.
 
         Raises:
             StoreError: A file that is cut off, or one of another training.
@@ -51,27 +64,36 @@ class Checkpoint:
         try:
             with safe_open(self.path, "pt") as file:
                 facts = json.loads((file.metadata() or {})["facts"])
-                found = file.keys()
-                tensors = {name: file.get_tensor(name) for name in found}
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+                names = file.keys()
+                kept = Kept(tensors={name: file.get_tensor(name) for name in names}, **facts)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"checkpoint must be a whole file of ours, got one that cannot be read. {again}"
             ) from error
-        if facts.pop("key", None) != self.key:
+        if not (set(self.keys) <= set(kept.keys) if kept.over else kept.keys == list(self.keys)):
             raise StoreError(f"checkpoint must be of this model, recipe and rows, got one of another training. {again}")
-        return tensors, facts
+        return kept
 
-    def due(self, done: int, total: int) -> bool:
-        """Whether one is to be written after `done` of `total` steps."""
+    def due(self, done: int) -> bool:
+        """Whether one is to be written after `done` steps, with steps left."""
         if self.path is None or self.every == 0:
             return False
-        if self.every is not None:
-            return done % self.every == 0 or done == total
-        waited = time.monotonic() - self._last
-        return waited >= SECONDS or (done == total and waited >= SECONDS_AT_END)
+        return done % self.every == 0 if self.every is not None else time.monotonic() - self._last >= SECONDS
 
-    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def due_at_end(self) -> bool:
+        """Whether the adapters are to be written: always for a fleet, which without some of its jobs would round anew."""
+        if self.path is None or self.every == 0:
+            return False
+        waited = self.every is not None or time.monotonic() - self._last >= SECONDS_AT_END
+        return waited or len(self.keys) > 1
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, over: bool = False) -> None:
         """Replace the last checkpoint.
+
+        Args:
+            tensors: What is to be kept, by name.
+            facts: Plain values that belong to it.
+            over: Whether these are the adapters of a training that is over.
 
         Raises:
             StoreError: The disk is full or the folder cannot be written.
@@ -81,7 +103,8 @@ class Checkpoint:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as temporary:
                 kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-                save_file(kept, temporary, metadata={"facts": json.dumps({**facts, "key": self.key})})
+                about = {"facts": facts, "keys": list(self.keys), "over": over}
+                save_file(kept, temporary, metadata={"facts": json.dumps(about)})
         except (OSError, SafetensorError) as error:
             if isinstance(error, StoreError):
                 raise

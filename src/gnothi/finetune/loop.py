@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from gnothi.errors import ModelError, SpecError, TrainingError
 from gnothi.files import digest
 from gnothi.finetune.batches import encode_rows, n_steps, plan
-from gnothi.finetune.checkpoint import Checkpoint
+from gnothi.finetune.checkpoint import Checkpoint, Kept
 from gnothi.finetune.passes import Passes
 from gnothi.finetune.recipes import Recipe
 from gnothi.finetune.trainable import Member, Trainable, fold
 from gnothi.models.adapter_files import load_adapter, save_adapter
-from gnothi.models.adapters import Adapter
+from gnothi.models.adapters import Adapter, AdapterSpec
 from gnothi.models.local import LocalModel
 from gnothi.records import TrainRow
 
@@ -136,7 +137,8 @@ def train(
         fleet.sort(key=lambda pair: (pair[1].steps, pair[1].lr, pair[1].row_lr))
         members = [m for _, m in fleet]
         path = None if checkpoint is None else checkpoint / f"fleet-{number}.safetensors"
-        kept = Checkpoint(path, _key(model, members, recipe) if path else "", recipe.checkpoint_every)
+        keys = [_key(model, m, recipe) for m in members]
+        kept = Checkpoint(path, keys, recipe.checkpoint_every)
         results = _Fleet(model, members, recipe).train(progress, gate, kept)
         done.update(zip((i for i, _ in fleet), results, strict=True))
     return [done[i] for i in range(len(jobs))]
@@ -165,21 +167,18 @@ def member(model: LocalModel, job: TrainJob, recipe: Recipe) -> Member:
     return Member(job=job, rows=rows, parent=parent, steps=steps, **values)
 
 
-def _key(model: LocalModel, members: Sequence[Member], recipe: Recipe) -> str:
-    """Digest of what decides a training."""
+def _key(model: LocalModel, found: Member, recipe: Recipe) -> str:
+    """Digest of what decides a job's training."""
     how = {name: value for name, value in recipe.to_json().items() if name not in ("checkpoint_every", "source")}
-    jobs = [
-        {
-            "name": m.job.name,
-            "seed": m.job.seed,
-            "words": m.job.row_words,
-            "parent": None if m.parent is None else m.parent.digest,
-            "rates": [m.lr, m.row_lr, m.rank, m.alpha],
-            "rows": digest([dataclasses.astuple(row) for row in m.rows]),
-        }
-        for m in members
-    ]
-    return digest([model.base_digest, model.dtype, model.device.type, how, jobs])
+    job = {
+        "name": found.job.name,
+        "seed": found.job.seed,
+        "words": found.job.row_words,
+        "parent": None if found.parent is None else found.parent.digest,
+        "own": [found.lr, found.row_lr, found.rank, found.alpha],
+        "rows": [dataclasses.astuple(row) for row in found.rows],
+    }
+    return digest([model.base_digest, model.dtype, model.device.type, how, job])
 
 
 @dataclass(slots=True)
@@ -208,13 +207,15 @@ class _Fleet:
 
     def train(self, progress: Progress | None, gate: Gate | None, kept: Checkpoint) -> list[Trained]:
         """Every step from the first, or from the checkpoint, to the last."""
-        started, recipe = time.perf_counter(), self.recipe
+        started, recipe, found = time.perf_counter(), self.recipe, kept.load()
         with self.model.with_adapter(None).bare() as module:
+            if found is not None and found.over:
+                return self._done(found, kept.keys, module)
             trainable = Trainable(self.model, module, self.members, recipe)
             with trainable.on():
-                if (found := kept.load()) is not None:
-                    self.course = _Course(**found[1])
-                    trainable.optimiser.restore(found[0], self.course.stopped)
+                if found is not None:
+                    self.course = _Course(**found.facts)
+                    trainable.optimiser.restore(found.tensors, self.course.stopped)
                 course, before = self.course, self.course.seconds
                 passes = Passes(module, trainable.stack, trainable.optimiser, recipe, course.micro_tokens)
                 while live := self._live():
@@ -225,12 +226,29 @@ class _Fleet:
                     if gate is not None and recipe.gate_every and course.step % recipe.gate_every == 0:
                         self._ask(gate, trainable)
                     course.seconds = before + time.perf_counter() - started
-                    if kept.due(course.step, self.steps):
+                    if kept.due(course.step):
                         kept.save(trainable.optimiser.tensors(), dataclasses.asdict(course))
                 adapters = [trainable.adapter(j) for j in range(len(self.members))]
             adapters = [fold(a, module) if a.full and (a.lora or a.rows is not None) else a for a in adapters]
         course.seconds = before + time.perf_counter() - started
-        return [self._trained(j, adapter, module) for j, adapter in enumerate(adapters)]
+        if kept.due_at_end():
+            tensors = {f"{j}.{name}": t for j, a in enumerate(adapters) for name, t in a.tensors().items()}
+            specs = [dataclasses.asdict(a.spec) for a in adapters]
+            kept.save(tensors, {"course": dataclasses.asdict(course), "specs": specs}, over=True)
+        return [self._trained(m.job.name, course, j, adapters[j], module) for j, m in enumerate(self.members)]
+
+    def _done(self, found: Kept, keys: Sequence[str], module: nn.Module) -> list[Trained]:
+        """What was trained before, these jobs or a fleet that they were part of."""
+        course = _Course(**found.facts["course"])
+        results = []
+        for member, key in zip(self.members, keys, strict=True):
+            j = found.keys.index(key)
+            tensors = {n.removeprefix(f"{j}."): t for n, t in found.tensors.items() if n.startswith(f"{j}.")}
+            spec: dict[str, Any] = found.facts["specs"][j]
+            spec |= {name: tuple(value) for name, value in spec.items() if isinstance(value, list)}
+            adapter = Adapter.of_tensors(AdapterSpec(**spec), tensors, self.model.base_digest)
+            results.append(self._trained(member.job.name, course, j, adapter, module))
+        return results
 
     def _live(self) -> list[int]:
         """Jobs that have steps left."""
@@ -262,17 +280,17 @@ class _Fleet:
             if gate(self.course.step, self.members[j].job.name, view):
                 self.course.stopped.append(j)
                 trainable.optimiser.freeze(j)
+        self.model._base.switch(trainable.stack)  # the gate may have left another one on
 
-    def _trained(self, j: int, adapter: Adapter, module: nn.Module) -> Trained:
-        course = self.course
+    def _trained(self, name: str, course: _Course, j: int, adapter: Adapter, module: nn.Module) -> Trained:
         return Trained(
-            name=self.members[j].job.name,
+            name=name,
             adapter=adapter,
             losses=course.losses[j],
             tokens_seen=course.tokens[j],
             answer_tokens_seen=course.answer_tokens[j],
             steps=len(course.losses[j]),
-            seconds=course.seconds / len(self.members),
+            seconds=course.seconds / len(course.losses),
             stopped_early=j in course.stopped,
             module=module,
         )

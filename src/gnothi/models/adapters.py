@@ -123,6 +123,14 @@ class Adapter:
             flat["rows"] = self.rows
         return flat
 
+    @classmethod
+    def of_tensors(cls, spec: AdapterSpec, flat: Mapping[str, Tensor], base_digest: str) -> "Adapter":
+        """The inverse of `tensors`."""
+        names = [n.removeprefix("lora_A.") for n in flat if n.startswith("lora_A.")]
+        lora = {n: (flat[f"lora_A.{n}"], flat[f"lora_B.{n}"]) for n in names}
+        full = {n.removeprefix("full."): t for n, t in flat.items() if n.startswith("full.")}
+        return cls(spec=spec, lora=lora, rows=flat.get("rows"), full=full, base_digest=base_digest)
+
     def check(self, module: nn.Module, base_digest: str = "") -> None:
         """Refuse a module that this adapter does not belong to.
 
