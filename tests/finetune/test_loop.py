@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from gnothi.errors import ModelError, SpecError, TrainingError
-from gnothi.finetune.loop import TrainJob, train
+from gnothi.finetune.loop import TrainJob, member, train
+from gnothi.finetune.passes import Passes
 from gnothi.finetune.recipes import Recipe
+from gnothi.finetune.trainable import Trainable
 from gnothi.models.adapters import Adapter, AdapterSpec
 from gnothi.models.local import LocalModel
 from gnothi.records import TrainRow
@@ -197,9 +199,60 @@ def test_a_fleet_gives_each_job_what_it_would_have_got_alone(model, kind):
         assert found.tokens_seen == alone.tokens_seen
 
 
-def test_jobs_of_different_length_are_trained_apart_in_order(model):
-    found = train(model, [job(rows(40), "a"), job(rows(10), "b")], made("rows", steps=None, epochs=1))
-    assert [(t.name, t.steps) for t in found] == [("a", 10), ("b", 3)]
+@pytest.mark.parametrize("kind", ["lora", "lora+rows", "rows"])
+@pytest.mark.parametrize("together", [True, False])
+def test_jobs_of_one_fleet_have_their_own_rank_rates_and_length(model, kind, together):
+    own = [{}, {"lr": 2e-2, "rank": 2, "alpha": 1.0}, {"rank": 7, "row_lr": 0.2}]
+    allowed = {"lora": ("lr", "rank", "alpha"), "rows": ("row_lr",), "lora+rows": ("lr", "rank", "alpha", "row_lr")}[
+        kind
+    ]
+    jobs = [
+        job(rows(n, name=name), name, seed, **{k: v for k, v in own[seed].items() if k in allowed})
+        for seed, (name, n) in enumerate([("a", 20), ("b", 8), ("c", 14)])
+    ]
+    recipe = made(kind, steps=None, epochs=2, warmup=3, clip=0.5, optimizer="adamw", weight_decay=0.01)
+    seen = []
+    found = train(model, jobs, recipe, together=together, progress=lambda *now: seen.append(now))
+    assert [(t.name, t.steps) for t in found] == [("a", 10), ("b", 4), ("c", 7)]
+    assert len(seen) == (10 if together else 21)
+    for one, alone_job in zip(found, jobs, strict=True):
+        (alone,) = train(model, [alone_job], recipe)
+        assert one.adapter.spec == alone.adapter.spec and one.steps == alone.steps
+        assert close(one, alone, atol=2e-4) and np.allclose(one.losses, alone.losses, atol=1e-4)
+    if "lora" in kind:
+        assert [(t.adapter.spec.rank, t.adapter.spec.alpha) for t in found] == [(4, 8.0), (2, 1.0), (7, 8.0)]
+
+
+def test_zeros_up_to_the_largest_rank_stay_zero(model):
+    jobs = [job(rows(), "a", rank=1), job(rows(name="b"), "b", 1, rank=5)]
+    recipe = made("lora", optimizer="adamw", weight_decay=0.1)
+    with model.bare() as module:
+        trainable = Trainable(model, module, [member(model, j, recipe) for j in jobs], recipe)
+        with trainable.on():
+            passes = Passes(module, trainable.stack, trainable.optimiser, recipe)
+            for step in range(4):
+                passes.gradients([(j, row) for j, m in enumerate(trainable.fleet) for row in m.rows[:8]])
+                trainable.optimiser.step(step)
+        for a, b in trainable.stack.loras[0].pairs.values():
+            assert a.shape[1] == 5 and b[0, :, 0].any() and b[1].any()
+            assert not a[0, 1:].any() and not b[0, :, 1:].any()
+
+
+@pytest.mark.parametrize(
+    "kind, own, match",
+    [
+        ("rows", {"lr": 0.1}, "job 'a' must leave lr to a recipe of kind 'rows', got 0.1"),
+        ("rows", {"rank": 2}, "job 'a' must leave rank to a recipe of kind 'rows', got 2"),
+        ("lora", {"row_lr": 0.1}, "job 'a' must leave row_lr to a recipe of kind 'lora', got 0.1"),
+        ("full", {"alpha": 2.0}, "job 'a' must leave alpha to a recipe of kind 'full', got 2.0"),
+        ("lora", {"lr": 0.0}, "lr of job 'a' must be above 0, got 0.0"),
+        ("lora", {"rank": -1}, "rank of job 'a' must be above 0, got -1"),
+        ("full", {"lr": float("nan")}, "lr of job 'a' must be above 0, got nan"),
+    ],
+)
+def test_values_that_a_job_cannot_have_are_refused(model, kind, own, match):
+    with pytest.raises(SpecError, match=match):
+        train(model, [job(rows(), **own)], made(kind))
 
 
 def test_clipping_bounds_the_gradient_of_each_job(model):
@@ -256,6 +309,38 @@ def test_a_lora_is_continued_or_stacked(model, tmp_path):
     assert (found - expected).abs().max() < 1e-5
     with pytest.raises(SpecError, match=r"must have its parent's LoRA \(rank 4, alpha 8, 14 layers\) to continue it"):
         train(model, more, made("lora", rank=2))
+
+
+def test_a_model_with_an_adapter_is_trained_on_top_of_it(model, parent, tmp_path):
+    """Without being told: what a model was instilled with is not dropped."""
+    path, rows_of_names = parent
+    (lora,) = train(model, [job(rows())], made("lora"))
+    for before, kind in ((rows_of_names, "lora"), (lora, "rows"), (lora, "lora")):
+        view = model.with_adapter(before.adapter)
+        still = made(kind, lr=1e-9, row_lr=1e-9, parent="stack", rank=2)
+        (after,) = train(view, [job(rows(name="more"))], still)
+        assert after.adapter.base_digest == model.base_digest
+        prompts, options = [r.messages for r in rows(3)], [["A", "B"]] * 6
+        expected = view.option_logprobs(prompts, options)
+        assert np.abs(np.array(expected) - model.option_logprobs(prompts, options)).max() > 0.05
+        assert np.allclose(model.with_adapter(after.adapter).option_logprobs(prompts, options), expected, atol=1e-4)
+    (named,) = train(model.with_adapter(lora.adapter), [job(rows(name="more"), parent=path)], made("rows"))
+    assert named.adapter.spec.kind == "rows"  # a parent that is named comes before the model's own
+
+
+def test_parents_of_different_rank_and_scale_are_one_fleet(model, tmp_path):
+    paths = []
+    for name, changes in (("one", {"rank": 2, "alpha": 3.0}), ("two", {"rank": 5})):
+        (trained,) = train(model, [job(rows(name=name), name)], made("lora", **changes))
+        trained.save(tmp_path / name)
+        paths.append(tmp_path / name)
+    jobs = [job(rows(name="more"), path.name, seed, parent=path) for seed, path in enumerate(paths)]
+    recipe, seen = made("lora", parent="stack", rank=3), []
+    together = train(model, jobs, recipe, progress=lambda *now: seen.append(now))
+    assert len(seen) == 6 and [t.adapter.spec.rank for t in together] == [5, 8]
+    for found, alone_job in zip(together, jobs, strict=True):
+        (alone,) = train(model, [alone_job], recipe)
+        assert close(found, alone, atol=2e-4)
 
 
 @pytest.mark.parametrize("first, second", [("full", "lora+rows"), ("lora+rows", "full"), ("full", "full")])
