@@ -23,7 +23,7 @@ from gnothi.experiments.preferences.script import script
 from gnothi.experiments.preferences.spec import parse
 from gnothi.experiments.preferences.weights import learned_rows
 from gnothi.experiments.subject import Order, Subject, opened
-from gnothi.files import write_table
+from gnothi.files import write_atomically, write_table
 from gnothi.finetune.batches import n_steps
 from gnothi.finetune.recipes import Recipe
 from gnothi.measure.choices import measure_choices, option_mass
@@ -108,7 +108,8 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
         )
         recipe = Recipe.from_json(spec.recipe)
         checks: list[dict[str, float | None]] = []
-        stop = _early_stop(bench, table, checks) if arm == "tuned" and spec.early_stop else None
+        kept = run.checkpoints(unit.name)
+        stop = _early_stop(bench, table, checks, kept / "checks.json") if arm == "tuned" and spec.early_stop else None
         if stop and not recipe.gate_every:
             recipe = replace(recipe, gate_every=min(GATE_EVERY, -(-n_steps([r.group for r in rows], recipe) // LOOKS)))
         subject = _subject(bench)
@@ -119,6 +120,7 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
             save=lambda _: folder / "adapter",
             step=lambda done, total: stage("fine-tune", done, total),
             stop=stop,
+            checkpoint=kept,
         )
         stage("check the fine-tune")
         facts |= proof.proof(subject, model, folder / "adapter", facts, spec)
@@ -132,6 +134,7 @@ def _instil(run: RunFolder, bench: Bench, arm: str, seed: int, stage: Callable[.
         if stop:
             facts |= {"early_stop": spec.early_stop, "checks": checks}
         _record(folder, unit, bench, model, facts, recipe)
+    run.drop_checkpoints(unit.name)
 
 
 def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[..., None]) -> None:
@@ -180,6 +183,7 @@ def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[...,
             recipe,
             save=lambda name: folders.get(name, scratch / name) / "adapter",
             step=lambda done, total: stage("report training", done, total),
+            checkpoint=run.checkpoints(f"reports-{seed}"),
         )
         for n, (unit, (model, facts)) in enumerate(zip(units, tuned, strict=True)):
             stage("measure and ask", n, len(units))
@@ -194,6 +198,7 @@ def _train_reports(run: RunFolder, bench: Bench, seed: int, stage: Callable[...,
             facts |= proof.proof(subject, model, folders[unit.name] / "adapter", facts, spec)
             _observe(folders[unit.name], bench, model, scopes, None)
             _record(folders[unit.name], unit, bench, model, facts, recipe)
+    run.drop_checkpoints(f"reports-{seed}")
 
 
 def _report_labels(run: RunFolder, bench: Bench, unit: Unit, learners: Sequence[Context]) -> dict[str, np.ndarray]:
@@ -271,19 +276,24 @@ def _manipulation_check(bench: Bench, choices: Sequence[Sample], table: Mapping[
 
 
 def _early_stop(
-    bench: Bench, table: Mapping[str, np.ndarray], checks: list[dict[str, float | None]]
+    bench: Bench, table: Mapping[str, np.ndarray], checks: list[dict[str, float | None]], kept: Path
 ) -> Callable[[int, AbstractLanguageModel], bool]:
     """Stop when ten validation choices an agent, drawn for nothing else, agree with the target often enough.
 
-    Each check is added to `checks`.
+    Each check is added to `checks`, and written to `kept`, so that a training that goes on from a checkpoint has them all.
     """
+    if kept.is_file():
+        checks += json.loads(kept.read_text(encoding="utf-8"))
     contexts = {c.context_id: c for c in bench.trained}
     items = bench.items(bench.trained, 10, "validation")
 
     def good_enough(step: int, model: AbstractLanguageModel) -> bool:
         found = _manipulation_check(bench, measure_choices(model, items, contexts, bench.wording), table)
         assert bench.spec.early_stop is not None
+        checks[:] = [c for c in checks if (c["step"] or 0) < step]  # it may go on from before the last one
         checks.append({"step": step, "choice_agreement": found["choice_agreement"], "a_rate": found["a_rate"]})
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, json.dumps(checks))
         return found["choice_agreement"] >= bench.spec.early_stop
 
     return good_enough

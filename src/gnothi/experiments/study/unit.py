@@ -115,6 +115,7 @@ def _models(
             unit, _, counted = orders[name]
             yield unit, model, {**facts, **counted, "fleet": len(names)}
         run.drop_checkpoints(job if len(names) > 1 else names[0])
+    run.drop_checkpoints(job)
     if failed:
         raise failed[0]
 
