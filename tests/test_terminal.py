@@ -138,3 +138,23 @@ def test_long_arms_keep_the_columns_in_line(capsys):
     print_headline([Estimate(**{**GOOD.to_json(), "name": name, "arm": arm}) for arm in arms], (name, arms[0]))
     _, one, two = capsys.readouterr().err.splitlines()
     assert one.index("0.910") == two.index("0.910")
+
+
+def test_the_first_training_example_is_shown_once_when_training_begins(tmp_path, capsys):
+    log = tmp_path / "run.log"
+    log.write_text(
+        "2026-01-01 INFO started\n"
+        "2026-01-01 INFO tuned-0: first example, what is trained between >>> and <<<: '[bold]x' >>>'A'<<<\n"
+        "2026-01-01 INFO tuned-1: first example, what is trained between >>> and <<<: 'y' >>>'B'<<<\n"
+    )
+    with Display(log=log) as display:
+        display.planned(2, 2)
+        display.report("tuned-0", 0, 9, "fine-tune")
+        assert "first training example" not in capsys.readouterr().err
+        display.report("tuned-0", 1, 9, "fine-tune")
+        shown = capsys.readouterr().err
+        assert shown == "first training example, what is trained between >>> and <<<: '[bold]x' >>>'A'<<<\n"
+        display.report("tuned-1", 1, 9, "fine-tune")
+    with Display(log=tmp_path / "none") as display:
+        display.report("tuned-0", 1, 9, "report training")
+    assert "first training example" not in capsys.readouterr().err

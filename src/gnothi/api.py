@@ -146,7 +146,7 @@ def run(
     spec = pipeline.experiment(experiment).build(model, **options)
     folder = Path(out) if out is not None else new_folder(experiment, spec)
     if progress:
-        with Display() as display:
+        with Display(log=folder / "run.log") as display:
             _, failures = pipeline.run(
                 spec, folder, engine=engine, workers=workers, report=display.report, planned=display.planned
             )

@@ -2,18 +2,30 @@
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+
+TRAINING = ("fine-tune", "report training")
+"""Stages in which a model is trained."""
 
 
 class Display:
     """Shows stage, unit, rate and time left of each job under way; use it as a context manager."""
 
-    def __init__(self, *, verbose: bool = False) -> None:
-        """Live on a terminal; `verbose` adds a line for each stage where it is not."""
+    def __init__(self, *, verbose: bool = False, log: Path | None = None) -> None:
+        """Live on a terminal.
+
+        Args:
+            verbose: Adds a line for each stage where it is not.
+            log: The run's log: the first training example that stands there is shown once, as soon as training begins.
+        """
         self.console = Console(stderr=True)
+        self.log = log
         self.live = self.console.is_terminal
         self.verbose = verbose
         self.bar: Progress | None = None
@@ -53,6 +65,8 @@ class Display:
     def report(self, job: str, done: int, total: int, stage: str) -> None:
         """Take in one step of one job."""
         now = time.monotonic()
+        if self.log is not None and done and stage in TRAINING:
+            self._example(self.log)
         if stage == "done":
             self.done += 1
             left = (now - self.started) / self.done * (self.total - self.done)
@@ -83,6 +97,14 @@ class Display:
             self.bar.update(
                 self.tasks[job], description=f"{job} · {stage}", completed=done, total=max(total, 1), note=rate
             )
+
+    def _example(self, log: Path) -> None:
+        """Show the first training example, with what the loss is on."""
+        self.log = None
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        if found := next((line for line in lines if "first example" in line), None):
+            _, _, text = found.partition("first example, ")
+            self.console.print(Text(f"first training example, {text}"), soft_wrap=True)
 
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gnothi.errors import TrainingError
-from gnothi.finetune.batches import encode_rows, n_steps, plan
+from gnothi.finetune.batches import encode_rows, n_steps, plan, show
 from gnothi.finetune.recipes import Recipe
 from gnothi.models.local_text import Codec
 from gnothi.records import TrainRow
@@ -54,6 +54,13 @@ def test_rows_are_encoded_with_their_boundary_and_wanted_end():
     (plain,), (ended,) = encode_rows(codec, [row], False), encode_rows(codec, [row], True)
     assert plain.start == ended.start == 5 and plain.n_answer == 1 and ended.n_answer == 2
     assert tiny.WORDS[ended.ids[-1]] == "<eos>" and plain.weight == 2.0 and plain.group == "g"
+
+
+def test_an_example_is_shown_with_what_the_loss_is_on():
+    codec = Codec(tiny.letters())
+    row = TrainRow(messages=tiny.user("x\n\x1b[31m"), answer="A 7")
+    assert show(codec, row, False) == "'<s>User: x\\n<unk>[31m\\nAssistant:' >>>' A 7'<<<"
+    assert show(codec, row, True) == "'<s>User: x\\n<unk>[31m\\nAssistant:' >>>' A 7</s>'<<<"
 
 
 def test_nothing_to_train_on_is_refused():

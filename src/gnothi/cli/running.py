@@ -133,7 +133,7 @@ def _go(spec: dict[str, Any], folder: Path, engine: str, workers: int, strict: b
 
     if verbose:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    with Display(verbose=verbose) as display:
+    with Display(verbose=verbose, log=folder / "run.log") as display:
         run_folder, failures = pipeline.run(
             spec, folder, engine=engine, workers=workers, report=display.report, planned=display.planned
         )

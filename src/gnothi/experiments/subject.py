@@ -97,11 +97,9 @@ class Subject:
         """A training example as the model reads it, on one line, with the loss's tokens between `>>>` and `<<<`."""
         if self.local is None:
             return "none, a script is not trained"
-        from gnothi.finetune.batches import encode_rows
+        from gnothi.finetune.batches import show
 
-        (found,) = encode_rows(self.local.codec, [row], recipe.end_of_answer)
-        text = self.local.tokenizer.decode
-        return f"{text(found.ids[: found.start])!r} >>>{text(found.ids[found.start :])!r}<<<"
+        return show(self.local.codec, row, recipe.end_of_answer)
 
     def fleet_choice(self, orders: Sequence[Order], recipe: Recipe) -> dict[str, Any]:
         """Whether these orders are faster together or in turn, as measured now; see `finetune.fleet`."""

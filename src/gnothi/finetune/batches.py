@@ -47,6 +47,19 @@ def encode_rows(codec: Codec, rows: Sequence[TrainRow], end_of_answer: bool) -> 
     ]
 
 
+def show(codec: Codec, row: TrainRow, end_of_answer: bool) -> str:
+    """A training example as the model reads it, on one line, with the tokens that the loss is on between `>>>` and `<<<`.
+
+    Args:
+        codec: Of the model's tokenizer.
+        row: What would be trained on.
+        end_of_answer: Whether the token that ends an answer belongs to it.
+    """
+    (found,) = encode_rows(codec, [row], end_of_answer)
+    text = codec.tokenizer.decode
+    return f"{text(found.ids[: found.start])!r} >>>{text(found.ids[found.start :])!r}<<<"
+
+
 def n_steps(groups: Sequence[str], recipe: Recipe) -> int:
     """Optimiser steps of a job: `steps`, or as many as `epochs` passes over its largest group (or all rows) take."""
     if recipe.steps is not None:
