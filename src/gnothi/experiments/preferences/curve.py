@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from gnothi.data.rows import labels_for
 from gnothi.experiments.preferences.evidence import Evidences
 from gnothi.experiments.preferences.plan import BASE
 from gnothi.measure.gate import choice_agreement
 from gnothi.records import Sample
-from gnothi.writeup import style
 from gnothi.writeup.view import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = ("unit", "step", "loss", "agreement", "a_rate", "items")
 BLOCK = 5
@@ -63,6 +64,8 @@ def figure(evidences: Evidences, points: Table) -> Mapping[str, str] | None:
     """The curve as a figure of the page; None where nothing was looked at in training."""
     if not len(points):
         return None
+    from gnothi.writeup import style  # brings matplotlib, which workers do without
+
     with style.styled():
         svg = style.to_svg(_drawn(evidences, points))
     return {
@@ -94,7 +97,9 @@ def _at_random(evidences: Evidences) -> float:
     return math.log(2) / (2 if evidences.spec.recipe["end_of_answer"] else 1)
 
 
-def _drawn(evidences: Evidences, points: Table) -> Figure:
+def _drawn(evidences: Evidences, points: Table) -> "Figure":
+    from gnothi.writeup import style
+
     drawn = style.new_figure(4.4)
     above, below = drawn.subplots(2, 1, sharex=True)
     for i, (unit, here) in enumerate(points.groupby("unit", sort=False)):
