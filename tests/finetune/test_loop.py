@@ -171,6 +171,17 @@ def test_padded_batches_train_like_single_rows(model):
     assert close(whole, split, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("changes", [{"packing": True}, {"checkpointing": True}, {"packing": True, "micro_tokens": 9}])
+def test_packed_or_computed_again_it_is_the_same_training(kind, tied, changes):
+    model = tiny.model(tied)
+    jobs = [job(rows(12), "a"), job(rows(8, name="b", agents=tiny.AGENTS[1:3]), "b", 1)]
+    plain, other = (train(model, jobs, made(kind, steps=3, **c)) for c in ({}, changes))
+    for one, two in zip(plain, other, strict=True):
+        assert close(one, two, atol=2e-4) and np.allclose(one.losses, two.losses, atol=1e-4)
+
+
 # --- seeds and fleets
 
 
