@@ -37,7 +37,17 @@ if TYPE_CHECKING:
 _REDO = "Delete that unit's folder and run.json, then resume to make them again."
 _REDO_END = "Delete run.json and resume to make it again."
 _RESTORE = "Put the old one back, or start a new run with the spec you want."
-_OURS = ("spec.json", "run.json", "run.log", "estimates.parquet", "report.html", "figures", "units", "checkpoints", ".lock")
+_OURS = (
+    "spec.json",
+    "run.json",
+    "run.log",
+    "estimates.parquet",
+    "report.html",
+    "figures",
+    "units",
+    "checkpoints",
+    ".lock",
+)
 _WAIT = 3.0  # seconds that workers of a killed run get to notice
 
 
