@@ -35,8 +35,8 @@ from gnothi.models.local import LocalModel
 from gnothi.records import TrainRow
 from gnothi.rng import integer
 
-STEPS, REPEATS = 8, 3
-BRIEF_STEPS, BRIEF_REPEATS = 3, 2
+STEPS, REPEATS = 6, 3
+BRIEF_STEPS, BRIEF_REPEATS = 2, 2
 """For bfloat16."""
 POOL = 6000
 """Rows from which those of one length are taken."""

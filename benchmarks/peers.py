@@ -91,7 +91,9 @@ class Worker:
             line = ""
         if not line:
             self._log.seek(0)
-            raise RuntimeError(f"{self.module} must answer {do!r}, but its process ended:\n{self._log.read()[-3000:]}")
+            code = self._process.wait()  # -9: killed, for want of memory if by the system
+            said = self._log.read()[-3000:]
+            raise RuntimeError(f"{self.module} must answer {do!r}, but its process ended with {code}:\n{said}")
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(f"{self.module} must do {do!r}, but it failed there:\n{answer['error']}")

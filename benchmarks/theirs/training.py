@@ -124,12 +124,14 @@ def trl_run(
             optimizers=_optimizer(model, how, factors),
         )
         trainer.train()
-    return {
+    answer = {
         **clock["read"],
         "losses": torch.stack(losses).tolist(),
         "loaded": loaded,
         "memory": memory_mb(),
     }
+    trainer.model = trainer.model_wrapped = trainer.optimizer = None
+    return answer
 
 
 def plain_run(

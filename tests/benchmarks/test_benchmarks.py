@@ -112,7 +112,7 @@ def test_a_process_answers_and_its_errors_are_raised_here():
 def test_a_process_that_ends_is_named():
     from benchmarks.peers import Worker
 
-    ended = pytest.raises(RuntimeError, match=r"benchmarks\.nothing must answer 'load', but its process ended")
+    ended = pytest.raises(RuntimeError, match=r"benchmarks\.nothing must answer 'load', but its process ended with 1")
     with Worker("benchmarks.nothing", ours=True) as worker, ended:
         worker.ask("load")
 
