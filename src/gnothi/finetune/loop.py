@@ -137,7 +137,7 @@ def train(
         fleet.sort(key=lambda pair: (pair[1].steps, pair[1].lr, pair[1].row_lr))
         members = [m for _, m in fleet]
         path = None if checkpoint is None else checkpoint / f"fleet-{number}.safetensors"
-        keys = [_key(model, m, recipe) for m in members]
+        keys = [_key(model, m, recipe) if path else "" for m in members]
         kept = Checkpoint(path, keys, recipe.checkpoint_every)
         results = _Fleet(model, members, recipe).train(progress, gate, kept)
         done.update(zip((i for i, _ in fleet), results, strict=True))
@@ -176,7 +176,7 @@ def _key(model: LocalModel, found: Member, recipe: Recipe) -> str:
         "words": found.job.row_words,
         "parent": None if found.parent is None else found.parent.digest,
         "own": [found.lr, found.row_lr, found.rank, found.alpha],
-        "rows": [dataclasses.astuple(row) for row in found.rows],
+        "rows": [[row.ids, row.start, row.weight, row.group] for row in found.rows],
     }
     return digest([model.base_digest, model.dtype, model.device.type, how, job])
 
