@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -59,6 +60,7 @@ class Passes:
         self.device = next(module.parameters()).device
         self._wanted: tuple[Tensor, Tensor] | None = None
         self._norms: list[Norm] | None = None
+        self._short = False
 
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
@@ -68,7 +70,8 @@ class Passes:
             if recipe.checkpointing:
                 undo.enter_context(checkpointed(self.module))
             blocks = self.lower is not None or recipe.packing
-            if blocks or not local_llama.applies(self.module, self.stack.hook_ids):
+            self._short = not blocks and local_llama.applies(self.module, self.stack.hook_ids)
+            if not self._short:
                 if self._norms is None:
                     self._norms = [] if recipe.kind == "full" else norms_of(self.module)
                 undo.enter_context(quick_norms(self._norms))
@@ -110,14 +113,17 @@ class Passes:
 
     def _batches(self, taken: Sequence[Taken]) -> list[list[Row]]:
         most = max(1, LOGIT_BUDGET // vocabulary_size(self.module))
-        rows = rows_of(
-            [row.ids[:-1] for _, row in taken],
-            width=self._width() if self.recipe.packing else 0,
-            owners=[j for j, _ in taken],
-            keeps=[row.n_answer for _, row in taken],
-            most_wanted=most,
-            least_common=LEAST_COMMON,
-        )
+        if self.recipe.packing:
+            rows = rows_of(
+                [row.ids[:-1] for _, row in taken],
+                width=self._width(),
+                owners=[j for j, _ in taken],
+                keeps=[row.n_answer for _, row in taken],
+                most_wanted=most,
+                least_common=LEAST_COMMON,
+            )
+        else:
+            rows = [_chain(i, j, row) for i, (j, row) in enumerate(taken)]
         found = batches_of(rows, tokens=self.micro_tokens, most_wanted=most)
         return [sorted(batch, key=lambda r: r.owner) for batch in found]  # equal numbers of each need no copies of LoRA
 
@@ -163,7 +169,7 @@ class Passes:
         length = forest.ids.shape[1]
         rows, places = (self._tensor([pair[part] for pair in at]) for part in (0, 1))
         equal = forest.ends is None and all(path[-1] == length - 1 for _, _, path in forest.members)
-        if equal and self.lower is None and local_llama.applies(self.module, self.stack.hook_ids):
+        if equal and self._short:
             if self.stack.k > 1:
                 self.stack.use(self._tensor(forest.owners))
             keep = length - min(place for _, place in at)
@@ -200,6 +206,12 @@ class Passes:
             yield
         finally:
             del mlp.__dict__["forward"]
+
+
+def _chain(i: int, owner: int, row: Encoded) -> Row:
+    """A row of its own for the i-th of the rows that a step takes."""
+    n = len(row.ids) - 1
+    return Row(owner, list(row.ids[:-1]), list(range(n)), [n] * n, [i], [np.arange(n)], row.n_answer)
 
 
 @contextlib.contextmanager
