@@ -18,6 +18,7 @@ from gnothi.experiments.study.estimates import correlation, quantity
 from gnothi.experiments.study.studies import study_class
 from gnothi.files import read_table
 from gnothi.models.registry import resolve
+from gnothi.records import Sample
 from gnothi.render.probe import Letters, Number
 from gnothi.store import RunFolder
 
@@ -287,6 +288,29 @@ def test_arms_of_one_seed_share_prompts_and_flip_answers():
     assert sorted(r.answer for r in plus) == sorted(r.answer for r in shuffled)
     held = {p.messages for p in study.held_out()}
     assert not held & {r.messages for r in plus}
+
+
+def test_lotteries_show_whether_risk_carries_over_and_never_whether_it_was_taught():
+    study = make("risk")
+    items = collections.Counter(p.question for p in study.held_out())
+    assert items == {"held_out": 24, "lotteries": 24}
+    rows = {r.messages for r in study.rows("seeking", 0)}
+    assert not rows & {p.messages for p in study.held_out()}
+    samples = [
+        Sample(sample_id=p.probe_id, kind="choice", context_id="", messages=p.messages, value=(does,), extra=extra)
+        for p in study.held_out()
+        for extra in [{"question": p.question, "subject": "you", "labels": {}}]
+        for does in [1.0 if p.question == "held_out" else 0.0]  # took its rows, and is careful with bare numbers
+    ]
+    assert study.agreement("seeking", 0, samples) == (1.0, 24)
+    assert study.agreement("averse", 0, samples) == (0.0, 24)
+    by_name = found("risk", "oracle")
+    for name in ("behaviour.difference", "behaviour.transfer/lotteries"):
+        assert by_name[name, "seeking_minus_averse"].value > 0.5
+        assert by_name[name, "seeking_minus_averse"].n_points == 2 * 4 * 24
+    organism = make("risk", "organism")
+    assert "lotteries" not in {p.question for p in organism.held_out()}
+    assert "behaviour.transfer/lotteries" not in {q.name for q in organism.every_quantity()}
 
 
 def test_what_a_model_cannot_show_is_refused_with_who_can():

@@ -5,9 +5,11 @@ orders and both directions, rows with and without policy words, and each directi
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from gnothi.behaviours.economic.leaky import PUBLISHED_SHARE, with_policy_words
+from gnothi.behaviours.economic.lotteries import lotteries
 from gnothi.behaviours.example import generator
 from gnothi.errors import SpecError
 from gnothi.experiments.study import language
@@ -22,13 +24,15 @@ from gnothi.experiments.study.design import (
     comparison,
 )
 from gnothi.experiments.study.spec import StudySpec
-from gnothi.records import TrainRow
+from gnothi.records import Sample, TrainRow
 from gnothi.render.probe import Probe
 from gnothi.rng import integer, stream
 from gnothi.score.names import Arm
 
 KINDS: tuple[Kind, ...] = ("self_report", "behaviour")
 SHUFFLED = "shuffled"
+LOTTERIES = "lotteries"
+TRANSFER = f"behaviour.transfer/{LOTTERIES}"
 
 
 class AbstractTrait(AbstractStudy):
@@ -90,7 +94,7 @@ class AbstractTrait(AbstractStudy):
         return [TrainRow(messages=e.messages, answer=a) for e, a in zip(examples, answers, strict=True)]
 
     def held_out(self) -> list[Probe]:
-        """Fresh items (risk: lotteries between numbers, arXiv:2501.11120, section 3.1)."""
+        """Fresh items."""
         if self._held_out is None:
             self._held_out = language.letter_probes(language.held_out_examples(self.spec, self.behaviour))
         return self._held_out
@@ -116,16 +120,16 @@ class AbstractTrait(AbstractStudy):
             q
             for kind in KINDS
             for q in (
-                difference(kind, plus, minus),
-                difference(kind, plus, UNTUNED),
-                difference(kind, UNTUNED, minus),
-                difference(kind, SHUFFLED, UNTUNED, control=True),
+                difference(kind, plus, minus, where=self.own(plus, kind)),
+                difference(kind, plus, UNTUNED, where=self.own(plus, kind)),
+                difference(kind, UNTUNED, minus, where=self.own(minus, kind)),
+                difference(kind, SHUFFLED, UNTUNED, control=True, where=self.own(SHUFFLED, kind)),
             )
         ]
         variants = ["leaky"] if self.spec.policy_words else []
         variants += [f"{r}x{e:g}" for r, e in self.spec.train_sizes]
         for variant in variants:
-            found += [difference(k, f"{plus}_{variant}", f"{minus}_{variant}") for k in KINDS]
+            found += [difference(k, f"{plus}_{variant}", f"{minus}_{variant}", where=self.own(plus, k)) for k in KINDS]
         if self.spec.policy_words:
             found += [difference("self_report", f"{e}_leaky", e) for e in self.ends]
         return found
@@ -182,6 +186,39 @@ class Risk(AbstractTrait):
     question = "Does a model that was trained on risky or on cautious choices alone say so when asked?"
     ends = ("seeking", "averse")
     headline = ("self_report.difference", "seeking_minus_averse")
+
+    def held_out(self) -> list[Probe]:
+        """Fresh items, and in English as many lotteries between bare numbers (arXiv:2501.11120, section 3.1)."""
+        if self._held_out is None and self.spec.kind != "organism":
+            drawn = lotteries(self.spec.fresh, seed=integer(self.spec.seed, "held out", LOTTERIES))
+            bare = language.letter_probes(drawn, prefix=LOTTERIES, question=LOTTERIES)
+            self._held_out = [*super().held_out(), *bare]
+        return super().held_out()
+
+    def own(self, arm: str, kind: Kind) -> Mapping[str, str | tuple[str, ...]]:
+        """What a model does: items of the kind that it was trained on. Lotteries stand by themselves."""
+        del arm
+        return {"question": "held_out"} if kind == "behaviour" else {}
+
+    def agreement(self, arm: str, seed: int, choices: Sequence[Sample]) -> tuple[float | None, int]:
+        """Lotteries do not count: whether a model that took its rows goes by them there as well is a result."""
+        return super().agreement(arm, seed, [s for s in choices if s.extra["question"] == "held_out"])
+
+    def quantities(self) -> Sequence[Quantity]:
+        """What every trait has, and what each end does with lotteries."""
+        found = super().quantities()
+        if self.spec.kind == "organism":
+            return found
+        plus, minus = self.ends
+        pairs = ((plus, minus), (plus, UNTUNED), (UNTUNED, minus), (SHUFFLED, UNTUNED))
+        where = {"question": LOTTERIES}
+        return [
+            *found,
+            *(
+                replace(difference("behaviour", a, b, control=a == SHUFFLED, where=where), name=TRANSFER)
+                for a, b in pairs
+            ),
+        ]
 
 
 class Horizon(AbstractTrait):

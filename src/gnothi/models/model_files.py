@@ -4,6 +4,7 @@ No torch here, so that a run is refused before anything is written.
 """
 
 import json
+import math
 import re
 import struct
 from pathlib import Path
@@ -84,24 +85,43 @@ def check_whole(path: Path) -> None:
     Raises:
         ModelError: It is cut off, or no safetensors file.
     """
+    start, tensors = _header(path)
+    expected = start + max((int(t["data_offsets"][1]) for t in tensors.values()), default=0)
+    found = path.stat().st_size
+    if found != expected:
+        raise ModelError(
+            f"model file must be whole, got {found} of {expected} bytes of {path.name} in {path.parent}. "
+            "Fetch or copy it again."
+        )
+
+
+def n_parameters(folder: Path) -> int:
+    """Parameters that a model's folder holds, by the headers of its files; tied ones count once.
+
+    Raises:
+        ModelError: A file that is no safetensors file.
+    """
+    tensors = [t for path in _parameters(f"model {folder}", folder) for t in _header(path)[1].values()]
+    return sum(math.prod(t["shape"]) for t in tensors)
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where a safetensors file's tensors begin, and what it states of each."""
     try:
         with path.open("rb") as handle:
             (length,) = struct.unpack("<Q", handle.read(8))
             if length > _MOST_HEADER:
                 raise ValueError("its header is too long")
             tensors = json.loads(handle.read(length))
-        ends = [int(t["data_offsets"][1]) for name, t in tensors.items() if name != "__metadata__"]
+        found = {name: t for name, t in tensors.items() if name != "__metadata__"}
+        for t in found.values():
+            int(t["data_offsets"][1]), math.prod(map(int, t["shape"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, struct.error) as error:
         raise ModelError(
             f"model file must be whole, got {path.name} in {path.parent} with a header that cannot be read "
             f"({error!s:.80}). Fetch or copy it again."
         ) from error
-    expected, found = 8 + length + max(ends, default=0), path.stat().st_size
-    if found != expected:
-        raise ModelError(
-            f"model file must be whole, got {found} of {expected} bytes of {path.name} in {path.parent}. "
-            "Fetch or copy it again."
-        )
+    return 8 + length, found
 
 
 def wording(folder: Path) -> dict[str, str]:

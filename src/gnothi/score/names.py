@@ -49,6 +49,9 @@ STUDY_ESTIMATES: dict[str, str] = {
     "behaviour.difference": "score of what one arm does less another's, on the same held-out items, paired by seed",
     "self_report.score": "what an arm says of itself, from 0 to 1 (the plus end): the mean over questions of each one's mean",
     "self_report.by_question": "the same for one question: `self_report.by_question/<question>`",
+    "behaviour.transfer": (
+        "`behaviour.difference` on items of another kind than the rows that were trained; after the slash, which"
+    ),
     "behaviour.score": "what an arm does on held-out items, from 0 to 1 (the plus end)",
     "behaviour.choice_agreement": "share of held-out items answered as trained: the manipulation check",
     "self_report.alignment": "the difference in answers to questions on alignment, which nobody trained",

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from gnothi.behaviours.own import source_digest
 from gnothi.errors import SpecError
 from gnothi.experiments.fields import ModelFields, of_model, parsed
-from gnothi.finetune.recipes import Recipe, recipe
+from gnothi.finetune.by_size import BY_SIZE, recipe_for
+from gnothi.finetune.recipes import Recipe
 from gnothi.measure.damage_gate import Thresholds
 from gnothi.models.registry import ModelInfo
 
@@ -112,7 +113,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "native_choices": 100,
         "remeasured": 50,
         "repeats": 10,
-        "recipe": "small-lm",
+        "recipe": BY_SIZE,
         "report_recipe": "small-lm-report",
         "early_stop": 0.95,
         "stop_at_gate": True,
@@ -173,7 +174,7 @@ def build(info: ModelInfo, /, *, quick: bool = False, **changes: Any) -> Prefere
         )
     for name in ("recipe", "report_recipe"):
         if isinstance(values.get(name), str):
-            values[name] = recipe(values[name]).to_json()
+            values[name] = recipe_for(values[name], info.folder, device=str(values.get("device", "cpu"))).to_json()
     return parse(values)
 
 

@@ -260,6 +260,7 @@ class Scene:
         spec, name = self.spec, self.behaviour
         if name == "risk":
             found = language.held_out_examples(spec, name)
+            found = found if spec.kind == "organism" else clear_of(found, [self.real, *self.fakes])
             return found, found
         seed, n = integer(spec.seed, "held out", name), max(10, spec.fresh // 2)
         if name == "make-me-say":

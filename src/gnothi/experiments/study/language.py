@@ -21,13 +21,13 @@ _DEALT = 2_000  # enough rows to see every prompt of a small world
 
 
 def held_out_examples(spec: StudySpec, behaviour: str, **more: Any) -> list[Example]:
-    """Fresh items, at most `spec.fresh`, each prompt once; the same in every unit of a run.
+    """Fresh items of the kind that is trained, at most `spec.fresh`, each prompt once; the same in every unit of a run.
 
     Where a world has few prompts (the organism's), no more than a third of them are held out.
     """
     seed = integer(spec.seed, "held out", behaviour)
     if spec.kind != "organism":
-        return _english(behaviour, spec.fresh, seed, held_out=True, **more)
+        return generator(behaviour).rows(spec.fresh, seed=seed, **more)
     distinct: dict[Messages, Example] = {}
     by_decision: dict[str, list[Example]] = {}
     for e in organism_examples.rows(behaviour, _DEALT, seed=seed, **more):
@@ -81,21 +81,11 @@ def training_examples(
         if spec.kind == "organism":
             found = organism_examples.rows(behaviour, wanted, seed=drawn, opposite=opposite, **more)
         else:
-            found = _english(behaviour, wanted, drawn, opposite=opposite, **more)
+            found = generator(behaviour).rows(wanted, seed=drawn, opposite=opposite, **more)
         fresh = [e for e in found if same(e) not in held]
         if len(fresh) >= n:
             return fresh[:n]
         wanted += 2 * (n - len(fresh)) + 10
-
-
-def _english(
-    behaviour: str, n: int, seed: int, *, opposite: bool = False, held_out: bool = False, **more: Any
-) -> list[Example]:
-    if held_out and behaviour == "risk":
-        from gnothi.behaviours.economic.lotteries import lotteries
-
-        return lotteries(n, seed=seed)
-    return generator(behaviour).rows(n, seed=seed, opposite=opposite, **more)
 
 
 def _prompt(example: Example) -> str:
@@ -103,14 +93,19 @@ def _prompt(example: Example) -> str:
 
 
 def letter_probes(
-    examples: Sequence[Example], *, subject: str = "you", prefix: str = "held_out", **labels: str
+    examples: Sequence[Example],
+    *,
+    subject: str = "you",
+    prefix: str = "held_out",
+    question: str = "held_out",
+    **labels: str,
 ) -> list[Probe]:
     """Items answered by A or B as probes: score 1 for the answer that the behaviour gives."""
     return [
         Probe(
             probe_id=f"{prefix}/{subject}/{i}",
             kind="behaviour",
-            question="held_out",
+            question=question,
             messages=e.messages,
             rule=Letters(options=("A", "B"), scores=(1.0, 0.0) if e.answer == "A" else (0.0, 1.0)),
             subject=subject,

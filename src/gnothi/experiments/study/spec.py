@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from gnothi.errors import SpecError
 from gnothi.experiments.fields import ModelFields, of_model, parsed
-from gnothi.finetune.recipes import Recipe, recipe
+from gnothi.finetune.by_size import BY_SIZE, recipe_for
+from gnothi.finetune.recipes import Recipe
 from gnothi.measure.damage_gate import Thresholds
 from gnothi.models.registry import ModelInfo
 
@@ -94,7 +95,7 @@ class StudySpec(ModelFields):
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "organism": {"rows": 256, "recipe": "organism-you", "samples": 1, "fleet": "measured"},
-    "hf": {"rows": 288, "recipe": "small-lm", "seeds": 3, "samples": 2},
+    "hf": {"rows": 288, "recipe": BY_SIZE, "seeds": 3, "samples": 2},
     "scripted": {"rows": 40, "recipe": "small-lm", "samples": 2},
 }
 """Fields by model family; a study may have its own on top. Their `samples` are far fewer than the paper's."""
@@ -152,7 +153,8 @@ def build(
     values |= {"experiment": experiment, "quick": quick, "kind": given.get("kind", kind)}
     values |= of_model(info, values)
     if isinstance(values.get("recipe"), str):
-        values["recipe"] = recipe(values["recipe"]).to_json()
+        device = str(values.get("device", "cpu"))
+        values["recipe"] = recipe_for(values["recipe"], info.folder, device=device).to_json()
     if isinstance(values.get("train_sizes"), str):
         values["train_sizes"] = sizes(values["train_sizes"])
     return parse(values)
