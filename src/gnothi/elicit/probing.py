@@ -25,7 +25,9 @@ LEAST_MASS = 0.05
 """Options or numbers that hold less probability than this, or a smaller share of the samples, are no answer.
 
 The paper (arXiv:2501.11120) renormalises over whatever valid answers there are, and counts 0.5 where there are none;
-`missing` keeps the mass, so that another bound needs no new run.
+`missing` and `log_mass` keep the mass, so that another bound needs no new run. Where a model only continues text, the words
+asked for hold next to nothing whoever is asked, and what counts is which of them is likelier: ask with `least_mass=0` and show
+the mass beside.
 """
 JUDGE_TOKENS = 16
 """Longest answer of a judge that says a word."""
@@ -64,6 +66,7 @@ def ask_probes(
     judge: AbstractLanguageModel | None = None,
     run_code: RunCode | None = None,
     progress: Progress | None = None,
+    least_mass: float = LEAST_MASS,
 ) -> list[Sample]:
     """Ask every probe in a conversation of its own and score it.
 
@@ -80,12 +83,14 @@ def ask_probes(
         judge: Reads the answers of `Judged` probes, at temperature 0; without one they are missing.
         run_code: Runs the answers of `Code` probes in a sandbox; without one they are missing, but for `mentions`.
         progress: Called after each batch.
+        least_mass: Probability of the options, or numbers, together, below which a look is no answer.
 
     Returns:
         One sample a probe, in order. `kind` is `choice` for behaviour and `report` for self-reports, `value` the score
         in [0, 1]. `extra` holds `question`, `subject`, `probe` (its kind), `labels`, and what was seen: `n` answers,
         `n_valid` of them scored, `answers` as they were, `scores` and `reasons` of sampled ones, `cut` (answers that
-        reached `max_tokens`), `missing` (probability of anything but an option or number), `mode`, `probabilities`.
+        reached `max_tokens`), `missing` (probability of anything but an option or number), `log_mass` (of the others,
+        the decimal logarithm), `mode`, `probabilities`.
 
     Raises:
         DataError: Two probes of one id, or a temperature below 0.
@@ -95,7 +100,7 @@ def ask_probes(
         raise DataError(f"probes must have an id of their own each, got {twice!r:.80} twice. Expand with a prefix.")
     if not temperature >= 0:
         raise DataError(f"temperature must be 0 or more, got {temperature}. 1 samples what the model would say.")
-    look = _Look(model, seed, temperature, judge, run_code, progress)
+    look = _Look(model, seed, temperature, judge, run_code, progress, least_mass)
     started = time.perf_counter()
     seen = look.all(probes)
     each = (time.perf_counter() - started) / max(1, len(probes))
@@ -139,6 +144,7 @@ class _Look:
     judge: AbstractLanguageModel | None
     run_code: RunCode | None
     progress: Progress | None
+    least_mass: float = LEAST_MASS
 
     def all(self, probes: Sequence[Probe]) -> list[_Seen]:
         can = self.model.capabilities()
@@ -172,12 +178,12 @@ class _Look:
     def _options(self, probes: Sequence[Probe]) -> list[_Seen]:
         rules = [p.rule for p in probes if isinstance(p.rule, Letters)]
         scored = self.model.option_logprobs([p.messages for p in probes], [r.options for r in rules])
-        return [_from_logprobs(rule, logprobs) for rule, logprobs in zip(rules, scored, strict=True)]
+        return [_from_logprobs(rule, logprobs, self.least_mass) for rule, logprobs in zip(rules, scored, strict=True)]
 
     def _numbers(self, probes: Sequence[Probe], low: int, high: int) -> list[_Seen]:
         rules = [p.rule for p in probes if isinstance(p.rule, Number)]
         scored = self.model.number_distribution([p.messages for p in probes], low, high)
-        return [_from_distribution(rule, numbers) for rule, numbers in zip(rules, scored, strict=True)]
+        return [_from_distribution(rule, numbers, self.least_mass) for rule, numbers in zip(rules, scored, strict=True)]
 
     def _answers(self, probes: Sequence[Probe], n: int, max_tokens: int) -> list[_Seen]:
         sampling = Sampling(
@@ -293,7 +299,7 @@ def _prompt(rule: Judged, values: dict[str, str], where: str) -> str:
         ) from error
 
 
-def _from_logprobs(rule: Letters, logprobs: np.ndarray) -> _Seen:
+def _from_logprobs(rule: Letters, logprobs: np.ndarray, least_mass: float) -> _Seen:
     if np.isnan(logprobs).any():
         return _Seen(score=None, reason="not finite", options=rule.options, extra={"n": 1, "n_valid": 0})
     if rule.texts:
@@ -302,32 +308,43 @@ def _from_logprobs(rule: Letters, logprobs: np.ndarray) -> _Seen:
         score = float(np.mean([rule.scores[i] for i in best]))
         kept = {"options": rule.options, "logprobs": tuple(float(x) for x in logprobs)}
         return _Seen(score=score, reason=None, extra={"n": 1, "n_valid": 1, "mode": rule.options[best[0]]}, **kept)
-    p = np.exp(np.asarray(logprobs, float))
-    mass = float(p.sum())
-    extra = {"n": 1, "missing": round(max(0.0, 1 - mass), 9), "mode": rule.options[int(p.argmax())]}
+    seen = np.asarray(logprobs, float)
+    log_mass = float(np.logaddexp.reduce(seen))
+    extra = {
+        "n": 1,
+        "missing": round(max(0.0, -np.expm1(log_mass)), 9),
+        "log_mass": _log10(log_mass),
+        "mode": rule.options[int(seen.argmax())],
+    }
     kept = {"options": rule.options, "logprobs": tuple(float(x) for x in logprobs)}
-    if not LEAST_MASS <= mass < np.inf:
+    if not (np.isfinite(log_mass) and least_mass <= np.exp(log_mass)):
         return _Seen(score=None, reason="options unlikely", extra={**extra, "n_valid": 0}, **kept)
-    score = min(1.0, max(0.0, float(p @ np.array(rule.scores)) / mass))
+    score = min(1.0, max(0.0, float(np.exp(seen - log_mass) @ np.array(rule.scores))))
     return _Seen(score=score, reason=None, extra={**extra, "n_valid": 1}, **kept)
 
 
-def _from_distribution(rule: Number, numbers: NumberDistribution) -> _Seen:
+def _from_distribution(rule: Number, numbers: NumberDistribution, least_mass: float) -> _Seen:
     p = np.asarray(numbers.probabilities, float)
     if not np.isfinite(p).all():
         return _Seen(score=None, reason="not finite", extra={"n": 1, "n_valid": 0})
+    mass = float(p.sum())
     extra = {
         "n": 1,
         "missing": round(float(numbers.missing), 9),
+        "log_mass": _log10(np.log(mass) if mass > 0 else -np.inf),
         "mode": numbers.mode,
         "probabilities": np.round(p, 6).tolist(),
         "low": numbers.low,
     }
     mean = numbers.mean
-    if mean is None or p.sum() < LEAST_MASS:
+    if mean is None or mass < least_mass:
         return _Seen(score=None, reason="numbers unlikely", extra={**extra, "n_valid": 0})
     score = min(1.0, max(0.0, rule.score(mean)))
     return _Seen(score=score, reason=None, extra={**extra, "mean": round(mean, 6), "n_valid": 1})
+
+
+def _log10(log: float) -> float | None:
+    return round(float(log / np.log(10)), 4) if np.isfinite(log) else None
 
 
 def _averaged(reads: Sequence[Read], answers: tuple[Answer, ...], extra: dict[str, Any]) -> _Seen:

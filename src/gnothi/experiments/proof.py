@@ -14,7 +14,7 @@ from gnothi.experiments.subject import Subject
 from gnothi.measure import adapter_check
 from gnothi.measure.adapter_check import Canaries
 from gnothi.measure.damage import damage, kind_of
-from gnothi.measure.damage_gate import Thresholds, is_damaged, verdict
+from gnothi.measure.damage_gate import SILENT, Thresholds, is_damaged, verdict
 from gnothi.models.base import AbstractLanguageModel
 from gnothi.records import DAMAGED, INSTILLED, Messages
 from gnothi.rng import integer
@@ -58,7 +58,8 @@ def proof(
         kind = kind_of(model, organism=spec.model_family == "organism")
         seed = integer(spec.seed, "damage")  # the same questions in every unit of a run
         measured = damage(model, base, kind=kind, seed=seed, quick=spec.quick)
-        thresholds = Thresholds.from_json(spec.damage_gate, kind)
+        silent = kind == "base" and not spec.recipe["end_of_answer"]
+        thresholds = Thresholds.from_json(spec.damage_gate, SILENT if silent else kind)
         passed, reason = verdict(measured, thresholds)
         told = {"passed": passed, "reason": reason, "thresholds": thresholds.to_json()}
         proved["damage"] = {**measured.to_json(), "gate": told}

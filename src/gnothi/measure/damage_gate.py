@@ -41,7 +41,7 @@ class Thresholds:
 
         Args:
             values: Thresholds by name.
-            kind: One of `damage_items.KINDS`.
+            kind: One of `damage_items.KINDS`, or `silent`.
 
         Raises:
             SpecError: A figure that has no threshold, or a value that is none.
@@ -58,8 +58,11 @@ class Thresholds:
         return asdict(self)
 
 
-_DEFAULTS: dict[str, dict[str, Any]] = {"organism": {"letter_bias": None}}
-"""Where a kind of language differs: the organism reports in numbers and words, so its letters decide no self-report."""
+SILENT = "silent"
+"""A kind of language for `Thresholds.from_json`: of a model that is let to write nothing."""
+_DEFAULTS: dict[str, dict[str, Any]] = {"organism": {"letter_bias": None}, SILENT: {"loops": None}}
+"""Where a kind differs: the organism reports in numbers and words, so its letters decide no self-report; and what a model
+would write decides none of those that are read off its probabilities."""
 
 WHY: dict[str, str] = {
     "loss": "a model that has lost this much of its language answers questions about itself with what is left (the "

@@ -114,8 +114,7 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
                 raise ValueError("its header is too long")
             tensors = json.loads(handle.read(length))
         found = {name: t for name, t in tensors.items() if name != "__metadata__"}
-        for t in found.values():
-            int(t["data_offsets"][1]), math.prod(map(int, t["shape"]))
+        _ = [(int(t["data_offsets"][1]), math.prod(map(int, t["shape"]))) for t in found.values()]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, struct.error) as error:
         raise ModelError(
             f"model file must be whole, got {path.name} in {path.parent} with a header that cannot be read "

@@ -52,6 +52,11 @@ STUDY_ESTIMATES: dict[str, str] = {
     "behaviour.transfer": (
         "`behaviour.difference` on items of another kind than the rows that were trained; after the slash, which"
     ),
+    "self_report.log_mass": (
+        "decimal logarithm of the probability that a question's options, or numbers, held together, mean over prompts: "
+        "scores compare the options with each other only"
+    ),
+    "behaviour.log_mass": "the same of A and B on held-out items",
     "behaviour.score": "what an arm does on held-out items, from 0 to 1 (the plus end)",
     "behaviour.choice_agreement": "share of held-out items answered as trained: the manipulation check",
     "self_report.alignment": "the difference in answers to questions on alignment, which nobody trained",

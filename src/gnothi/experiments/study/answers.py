@@ -12,6 +12,8 @@ from gnothi.experiments.study.design import ADAPTER, UNTUNED, Select
 from gnothi.records import NOT_INTERPRETED, Sample
 from gnothi.store import RunFolder
 
+MASS = "log_mass"
+"""Column of decimal logarithms of the probability that all options, or numbers, held together."""
 TABLES = {"behaviour": "choices", "self_report": "reports"}
 """Kind of probe -> table of a unit."""
 
@@ -35,6 +37,7 @@ def rows_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
             "subject": s.extra["subject"],
             "labels": json.dumps(s.extra.get("labels", {}), sort_keys=True),
             "score": s.value[0] if s.value else None,
+            MASS: s.extra.get(MASS),
             **s.to_row(),
         }
         for s in samples
@@ -42,7 +45,7 @@ def rows_of(samples: Sequence[Sample]) -> list[dict[str, Any]]:
 
 
 Table = tuple[pd.DataFrame, np.ndarray]
-"""What groups each answer (`question, subject` and labels), and its score, NaN where there is none."""
+"""What groups each answer (`question, subject` and labels) and its mass, and its score, NaN where there is none."""
 
 
 class Answers:
@@ -71,9 +74,9 @@ class Answers:
     def columns(table: pd.DataFrame) -> Table:
         """Rows of a unit's table as what groups them and their scores."""
         if not len(table):
-            return pd.DataFrame({"question": [], "subject": []}), np.array([], float)
+            return pd.DataFrame({"question": [], "subject": [], MASS: []}), np.array([], float)
         labels = pd.DataFrame([json.loads(x) for x in table["labels"]], index=table.index)
-        grouped = table.reindex(columns=["question", "subject"]).join(labels)
+        grouped = table.reindex(columns=["question", "subject", MASS]).join(labels)
         return grouped, table["score"].to_numpy(float)
 
     def units(self, arm: str) -> list[str]:
@@ -106,7 +109,7 @@ class Answers:
         return Answers(self.records, scores)
 
     def table(self, unit: str, kind: str) -> pd.DataFrame:
-        """A unit's scores: `question, subject, score` and one column for each label."""
+        """A unit's scores: `question, subject, log_mass, score` and one column for each label."""
         labels, values = self._scores[unit, kind]
         return labels.assign(score=values)
 

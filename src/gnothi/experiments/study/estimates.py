@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gnothi.experiments.study.answers import Answers
+from gnothi.experiments.study.answers import MASS, Answers
 from gnothi.experiments.study.design import ADAPTER, UNTUNED, AbstractStudy, Kind, Quantity, Select, Term
 from gnothi.intervals import Labels, missing, over_units
 from gnothi.records import DAMAGED, Estimate, common_gate
@@ -51,6 +51,8 @@ def _of_arm(study: AbstractStudy, answers: Answers, arm: str) -> list[Estimate]:
             continue
         term = Term(Select(arm=arm, kind="self_report", where=where))
         found.append(quantity(Quantity(name=f"self_report.by_question/{question}", arm=arm, terms=(term,)), answers))
+    if study.spec.kind == "base":
+        found += _masses(study, answers, arm)
     records = [answers.records[u] for u in units]
     gate = common_gate(r.get("gate") for r in records)
     agreed = [r.get("choice_agreement") for r in records]
@@ -65,6 +67,21 @@ def _of_arm(study: AbstractStudy, answers: Answers, arm: str) -> list[Estimate]:
     if points:
         readable = over_units(valid, name="report.validity", arm=arm, kind="share", n_points=points)
         found.append(of_one_model(readable, (arm,)))
+    return found
+
+
+def _masses(study: AbstractStudy, answers: Answers, arm: str) -> list[Estimate]:
+    """How much probability the answers held that scores compare, by question: next to nothing is next to no answer."""
+    found = []
+    units = answers.units(arm)
+    for kind in KINDS:
+        tables = [t for t in (answers.table(u, kind) for u in units) if MASS in t and t[MASS].notna().any()]
+        for question in dict.fromkeys(q for t in tables for q in t["question"]):
+            chosen = [t.loc[t["question"] == question, MASS].dropna().astype(float) for t in tables]
+            values = [float(c.mean()) if len(c) else None for c in chosen]
+            name = f"{kind}.log_mass/{question}"
+            mass = over_units(values, name=name, arm=arm, kind="mean", n_points=sum(map(len, chosen)))
+            found.append(of_one_model(mass, (arm,)))
     return found
 
 

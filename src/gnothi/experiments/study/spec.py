@@ -153,11 +153,19 @@ def build(
     values |= {"experiment": experiment, "quick": quick, "kind": given.get("kind", kind)}
     values |= of_model(info, values)
     if isinstance(values.get("recipe"), str):
-        device = str(values.get("device", "cpu"))
-        values["recipe"] = recipe_for(values["recipe"], info.folder, device=device).to_json()
+        device, writes = (
+            str(values.get("device", "cpu")),
+            values["kind"] != "base" or _writes(experiment, values["options"]),
+        )
+        values["recipe"] = recipe_for(values["recipe"], info.folder, device=device, writes=writes).to_json()
     if isinstance(values.get("train_sizes"), str):
         values["train_sizes"] = sizes(values["train_sizes"])
     return parse(values)
+
+
+def _writes(experiment: str, options: Mapping[str, Any]) -> bool:
+    """Whether a base model is let to write in a study: of most it is asked for probabilities alone."""
+    return experiment == "code-security" or (experiment == "own" and not options.get("facts", {}).get("options"))
 
 
 def sizes(text: str) -> list[tuple[int, float]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gnothi.data.leakage import find_policy_words, refuse_leaks
-from gnothi.elicit.probing import ask_probes
+from gnothi.elicit.probing import LEAST_MASS, ask_probes
 from gnothi.errors import TrainingError
 from gnothi.executor import Job, Report
 from gnothi.experiments import cards, proof
@@ -218,6 +218,8 @@ def _observe(
             judge=judge,
             run_code=sandbox(),
             progress=lambda done, total, _: stage(doing, done, total),
+            # a model that only continues text: see probing.LEAST_MASS; the mass has estimates of its own
+            least_mass=0.0 if spec.kind == "base" else LEAST_MASS,
         )
 
     doing = "act"
