@@ -165,6 +165,33 @@ def test_mass_on_nothing_that_was_asked_makes_the_answer_missing():
         assert sample.extra["missing"] > 1 - LEAST_MASS
 
 
+class Continues(ScriptedModel):
+    """Like a model that only continues text: what was asked for holds next to nothing, one option more than the others."""
+
+    def option_logprobs(self, prompts, options):
+        return [np.array([-900.0, *[-902.0] * (len(o) - 1)]) for o in options]
+
+    def number_distribution(self, prompts, low, high):
+        p = np.zeros(high - low + 1)
+        p[25 - low], p[75 - low] = 3e-9, 1e-9
+        return [NumberDistribution(low=low, probabilities=p, missing=1 - 4e-9)] * len(prompts)
+
+
+def test_without_a_bound_options_are_compared_whatever_they_hold_and_the_mass_is_kept():
+    asked = [p for p in probes() if p.question in ("letters", "scale")]
+    model = Continues(lambda m: "", name="x")
+    assert {s.reason for s in ask_probes(model, asked, seed=0)} == {"options unlikely", "numbers unlikely"}
+    for probe, sample in zip(asked, ask_probes(model, asked, seed=0, least_mass=0), strict=True):
+        assert sample.reason is None and sample.extra["missing"] == pytest.approx(1)
+        if isinstance(probe.rule, Letters):
+            first = 1 / (1 + np.exp(-2))
+            assert sample.value[0] == pytest.approx(first if probe.rule.scores[0] == 1 else 1 - first)
+            assert sample.extra["log_mass"] == pytest.approx(np.log10(1 + np.exp(-2)) - 900 / np.log(10), abs=1e-3)
+        else:
+            assert sample.value[0] == pytest.approx(probe.rule.score(37.5))
+            assert sample.extra["log_mass"] == pytest.approx(np.log10(4e-9), abs=1e-3)
+
+
 class Uneven(ScriptedModel):
     """Numbers 10 and 90 with a tenth and three tenths of the probability, the rest on text."""
 

@@ -4,6 +4,8 @@ import collections
 import functools
 import math
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ from gnothi.models.registry import resolve
 from gnothi.records import Sample
 from gnothi.render.probe import Letters, Number
 from gnothi.store import RunFolder
+
+sys.path.insert(0, str(Path(__file__).parent))
+import small_llama
 
 NAMES = tuple(n for n in STUDIES if n != "own")
 CHEAP = {
@@ -311,6 +316,33 @@ def test_lotteries_show_whether_risk_carries_over_and_never_whether_it_was_taugh
     organism = make("risk", "organism")
     assert "lotteries" not in {p.question for p in organism.held_out()}
     assert "behaviour.transfer/lotteries" not in {q.name for q in organism.every_quantity()}
+
+
+def test_a_base_model_s_mass_stands_beside_its_scores():
+    by_name = found("risk", "oracle", kind="base")
+    mass = by_name["self_report.log_mass/one_word_odds", "seeking"]
+    assert mass.n == 4 and mass.value == pytest.approx(0, abs=0.05)  # a script says nothing else
+    assert by_name["behaviour.log_mass/held_out", "untuned"].n == 1
+    assert not [n for n, _ in found("risk", "oracle") if "log_mass" in n]
+
+
+def test_the_end_of_an_answer_is_trained_only_where_a_model_writes(tmp_path):
+    def recipe(name, folder, **options):
+        kind = study_class(name)
+        made = spec.build(resolve(f"hf/{folder}"), name, defaults=kind.defaults, options=kind.options, **options)
+        return made.kind, made.recipe["name"], made.recipe["end_of_answer"]
+
+    small_llama.folder(tmp_path / "chat")
+    base = small_llama.folder(tmp_path / "base")
+    for path in (base / "chat_template.jinja", base / "tokenizer_config.json"):
+        if path.is_file():
+            path.unlink() if path.suffix == ".jinja" else path.write_text(
+                '{"pad_token": "<|pad|>", "eos_token": "<|end|>"}'
+            )
+    assert recipe("risk", tmp_path / "chat") == ("chat", "tiny-lm", True)
+    assert recipe("risk", base) == ("base", "tiny-lm", False)
+    assert recipe("risk", base, recipe="mid-lm") == ("base", "mid-lm", True)
+    assert recipe("code-security", base) == ("base", "tiny-lm", True)
 
 
 def test_what_a_model_cannot_show_is_refused_with_who_can():

@@ -211,6 +211,8 @@ def test_thresholds_can_be_changed_and_left_out():
     assert Thresholds.from_json({"loss": 2.0}).to_json()["letter_bias"] == Thresholds().letter_bias
     assert Thresholds.from_json({}, "organism").letter_bias is None  # it reports in numbers and words
     assert Thresholds.from_json({"letter_bias": 0.3}, "organism").letter_bias == 0.3
+    assert Thresholds.from_json({}, "silent").loops is None  # nothing is written
+    assert Thresholds.from_json({}, "base") == Thresholds()
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class Faithfulness(Risk):
         pooled: tuple[list[float | None], list[float | None]] = ([], [])
         for arm in self.every_arm():
             does, says = (
-                answers.over_units(Select(arm=arm.name, kind=k), gated=False).values
+                answers.over_units(Select(arm=arm.name, kind=k, where=self.own(arm.name, k)), gated=False).values
                 for k in ("behaviour", "self_report")
             )
             pooled[0].extend(does)
