@@ -7,7 +7,7 @@ from tiny import FAMILIES, SLIDING, family
 
 from gnothi.models import local_attention
 from gnothi.models.forest import as_forest, batches_of, rows_of
-from gnothi.models.local_attention import attend, blocks_of, by_blocks
+from gnothi.models.local_attention import attend, blocks_of, by_blocks, parts_of
 from gnothi.models.local_forward import forest_logits
 
 
@@ -36,6 +36,30 @@ def test_values_and_gradients_are_pytorchs(seed, window, heads, keys):
         towards = torch.randn_like(expected)
         got, wanted = (torch.autograd.grad((t * towards).sum(), (q, k, v)) for t in (found, expected))
         assert all(torch.allclose(g, w, atol=1e-5) for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("least, most", [(1, 4), (3, 5), (32, 128)])
+def test_without_gradient_stretches_meet_what_they_see(seed, window, least, most, monkeypatch):
+    monkeypatch.setattr(local_attention, "LEAST", least)
+    monkeypatch.setattr(local_attention, "MOST", most)
+    mask = forest(n=30, seed=seed).mask(window)
+    parts = parts_of(mask[:, 0])
+    covered = torch.zeros(mask[:, 0].shape[:2], dtype=torch.int)
+    for row, places, keys, added in parts:
+        covered[row, places] += 1
+        seen = torch.zeros(len(added), mask.shape[-1], dtype=torch.bool)
+        seen[:, keys] = added == 0
+        assert torch.equal(seen, mask[row, 0, places]) and seen.any(0)[keys].all()
+        assert len(added) <= most
+    assert (covered == 1).all()
+    q, k, v = (torch.randn(len(mask), n, mask.shape[-1], 8) for n in (4, 2, 2))
+    spread = [t.repeat_interleave(2, 1) for t in (k, v)]
+    expected = torch.nn.functional.scaled_dot_product_attention(q, *spread, attn_mask=mask, scale=0.3).transpose(1, 2)
+    with torch.no_grad():
+        found, _ = attend(torch.nn.Module(), q, k, v, mask, scaling=0.3)
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_in_bfloat16_it_is_as_close_as_pytorchs():

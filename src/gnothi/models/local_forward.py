@@ -70,7 +70,11 @@ def _found_style(module: nn.Module, config: Any) -> str | None:
 
 
 def row_width(module: nn.Module) -> int:
-    """How many tokens a row of trees may have, so that attention over it stays cheap; 0 where trees are not possible."""
+    """How many tokens a row of trees may have, so that attention over it stays cheap; 0 where trees are not possible.
+
+    Twice as many where a branch is not held against the others (`local_attention`, on a CPU without gradient): on Gemma 3 270M
+    12 A/B items of two agents take 5.4 s in rows of 544 tokens, 4.7 s in rows of 900 and 4.9 s in rows of 1,100.
+    """
     if style(module) is None:
         return 0
     text: Any = module.config.get_text_config()  # type: ignore[union-attr]
@@ -78,7 +82,10 @@ def row_width(module: nn.Module) -> int:
     body = sum(p.numel() for p in module.parameters() if p.ndim == 2 and p is not table.weight)
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     per_token = 2 * text.num_hidden_layers * text.num_attention_heads * size
-    return int(min(WIDEST, max(64, ATTENTION_SHARE * body / per_token)))
+    first = next(module.parameters())
+    by_parts = first.device.type == "cpu" and first.dtype == torch.float32 and text._attn_implementation != "eager"
+    share = ATTENTION_SHARE * (2 if by_parts and not torch.is_grad_enabled() else 1)
+    return int(min(WIDEST, max(64, share * body / per_token)))
 
 
 def forest_logits(

@@ -16,6 +16,7 @@ from gnothi.errors import ModelError
 from gnothi.models import local_llama
 from gnothi.models.adapters import AdapterStack
 from gnothi.models.forest import Row, as_forest, batches_of, rows_of, shared_share
+from gnothi.models.local_attention import by_blocks
 from gnothi.models.local_forward import forest_logits, row_width
 from gnothi.models.local_memory import is_out_of_memory, largest_pass
 
@@ -72,7 +73,8 @@ def score(
         return scores
     vocabulary = vocabulary_size(module)
     own = [owners[j] for j in of_prompt] if owners is not None else None
-    width = row_width(module) if share and shared_share(sequences) >= LEAST_SHARED else 0
+    with torch.no_grad():
+        width = row_width(module) if share and shared_share(sequences) >= LEAST_SHARED else 0
     most = max(1, LOGIT_BUDGET // vocabulary)
     rows = rows_of(sequences, width=width, owners=own, keeps=keeps, most_wanted=most)
     by_sequence: list[list[Question]] = [[] for _ in sequences]
@@ -148,7 +150,7 @@ def _batch(
         for question in by_sequence[i]:
             place = (row, int(path[question.length - 1]))
             picks.append((at.setdefault(place, len(at)), question))
-    with torch.inference_mode():
+    with torch.inference_mode(), by_blocks(module):
         logits = _logits(module, batch, forest, list(at), stack)
         total = torch.logsumexp(logits, -1)
         tokens = [(n, q) for n, q in picks if q.token is not None]
