@@ -34,7 +34,7 @@ def run() -> list[dict[str, Any]]:
     """The organism's shape, and Gemma on a CPU."""
     organism = recipe("organism-lora+rows", steps=30)
     # a pass holds one job's step, so that a fleet has no more activations at a time than one run
-    gemma = recipe("small-lm", epochs=None, steps=3, batch_rows=4, warmup=2, micro_tokens=400)
+    gemma = recipe("small-lm", epochs=None, steps=3, batch_rows=4, warmup=2, micro_tokens=400, packing=False)
     return [
         on_folder(NAME, "organism's shape", organism, repeats=5, choosing=4),
         on_folder(str(subjects.gemma()), "Gemma 3 270M", gemma, repeats=3, choosing=1),

@@ -115,6 +115,7 @@ def run(
             batch_rows=BATCH_ROWS[name],
             dtype=common["dtype"],
             micro_tokens=MICRO_TOKENS,
+            packing=False,
         )
         rows.append(_training(model, name, device, how, repeats, common))
         if name != "8B":

@@ -78,7 +78,7 @@ def on_folder(
         sides = {"ours": mine, "trl": trl, "plain": plain}
         said = {side: worker.ask("load", folder=str(folder)) for side, worker in sides.items()}
         for dtype, n_steps in (("float32", steps), ("bfloat16", brief)):
-            how = recipe("small-lm", epochs=None, steps=n_steps, warmup=2, dtype=dtype)
+            how = recipe("small-lm", epochs=None, steps=n_steps, warmup=2, dtype=dtype, packing=False)
             n = n_steps * (how.batch_rows or 1)
             told = mine.ask(
                 "prepare", name=dtype, n_rows=n, recipe=how.to_json(), seed=0, folder=f"{starts}/{dtype}", pool=pool
@@ -107,7 +107,7 @@ def _told(how: Recipe, prepared: dict[str, Any]) -> dict[str, Any]:
 
 
 def _memory_of_checkpointing(trl: Worker, folder: Path, starts: str, pool: int) -> float:
-    how = recipe("small-lm", epochs=None, steps=1)
+    how = recipe("small-lm", epochs=None, steps=1, packing=False)
     with Worker("benchmarks.own_training", ours=True) as mine:
         mine.ask("load", folder=str(folder))
         told = _told(
