@@ -75,7 +75,7 @@ def _masses(study: AbstractStudy, answers: Answers, arm: str) -> list[Estimate]:
     found = []
     units = answers.units(arm)
     for kind in KINDS:
-        tables = [t for t in (answers.table(u, kind) for u in units) if MASS in t and t[MASS].notna().any()]
+        tables = [t for t in (answers.table(u, kind) for u in units) if MASS in t and t[MASS].count()]
         for question in dict.fromkeys(q for t in tables for q in t["question"]):
             chosen = [t.loc[t["question"] == question, MASS].dropna().astype(float) for t in tables]
             values = [float(c.mean()) if len(c) else None for c in chosen]
