@@ -75,9 +75,12 @@ def _masses(study: AbstractStudy, answers: Answers, arm: str) -> list[Estimate]:
     found = []
     units = answers.units(arm)
     for kind in KINDS:
-        tables = [t for t in (answers.table(u, kind) for u in units) if MASS in t and t[MASS].count()]
+        tables = [t for t in (answers.table(u, kind) for u in units) if MASS in t]
         for question in dict.fromkeys(q for t in tables for q in t["question"]):
-            chosen = [t.loc[t["question"] == question, MASS].dropna().astype(float) for t in tables]
+            masses = [t[MASS].to_numpy(float)[(t["question"] == question).to_numpy(bool)] for t in tables]
+            chosen = [m[np.isfinite(m)] for m in masses]
+            if not any(len(c) for c in chosen):
+                continue
             values = [float(c.mean()) if len(c) else None for c in chosen]
             name = f"{kind}.log_mass/{question}"
             mass = over_units(values, name=name, arm=arm, kind="mean", n_points=sum(map(len, chosen)))
