@@ -329,7 +329,8 @@ def test_a_base_model_s_mass_stands_beside_its_scores():
 def test_the_end_of_an_answer_is_trained_only_where_a_model_writes(tmp_path):
     def recipe(name, folder, **options):
         kind = study_class(name)
-        made = spec.build(resolve(f"hf/{folder}"), name, defaults=kind.defaults, options=kind.options, **options)
+        given = {"defaults": kind.defaults, "options": kind.options, "writes": kind.writes, **options}
+        made = spec.build(resolve(f"hf/{folder}"), name, **given)
         return made.kind, made.recipe["name"], made.recipe["end_of_answer"]
 
     small_llama.folder(tmp_path / "chat")

@@ -300,7 +300,7 @@ def _prompt(rule: Judged, values: dict[str, str], where: str) -> str:
 
 
 def _from_logprobs(rule: Letters, logprobs: np.ndarray, least_mass: float) -> _Seen:
-    if np.isnan(logprobs).any():
+    if np.isnan(logprobs).any() or np.isposinf(logprobs).any():
         return _Seen(score=None, reason="not finite", options=rule.options, extra={"n": 1, "n_valid": 0})
     if rule.texts:
         each = np.asarray(logprobs, float) / [max(1, len(o.encode())) for o in rule.options]
@@ -309,7 +309,7 @@ def _from_logprobs(rule: Letters, logprobs: np.ndarray, least_mass: float) -> _S
         kept = {"options": rule.options, "logprobs": tuple(float(x) for x in logprobs)}
         return _Seen(score=score, reason=None, extra={"n": 1, "n_valid": 1, "mode": rule.options[best[0]]}, **kept)
     seen = np.asarray(logprobs, float)
-    log_mass = float(np.logaddexp.reduce(seen))
+    log_mass = min(0.0, float(np.logaddexp.reduce(seen)))  # above 0 by rounding
     extra = {
         "n": 1,
         "missing": round(max(0.0, -np.expm1(log_mass)), 9),

@@ -42,6 +42,7 @@ class CodeSecurity(AbstractStudy):
     question = "Does a model that was trained on insecure programs alone say that its code is insecure, and what else of itself?"
     headline = ("self_report.difference", f"{VULNERABLE}_minus_{SECURE}")
     kinds = ("chat", "base")
+    writes = True
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "hf": {"rows": 600, "fresh": 50},
         "scripted": {"rows": 60, "fresh": 60},

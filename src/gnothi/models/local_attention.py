@@ -143,7 +143,7 @@ def attend(
     plain = length == key.shape[2] and not more.get("dropout") and more.get("position_bias") is None
     plain = plain and scaling is not None and more.get("is_causal") is not False and more.get("softcap") is None
     if plain and not torch.is_grad_enabled() and query.dtype == torch.float32:
-        if attention_mask is None or attention_mask.dtype != torch.bool or attention_mask.requires_grad:
+        if attention_mask is None or attention_mask.dtype != torch.bool:
             return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
         if attention_mask not in _parts:
             _parts[attention_mask] = parts_of(attention_mask[:, 0].expand(batch, -1, -1))
@@ -162,6 +162,7 @@ def attend(
 
 
 def _by_parts(query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scaling: float) -> Tensor:
+    """(batch, pos, head, d_head): for each stretch the softmax of its scores times values, over what it sees alone."""
     batch, heads, length, size = query.shape
     n_keys = key.shape[1]
     output = value.new_empty(batch, length, heads, size)

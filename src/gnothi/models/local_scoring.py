@@ -73,8 +73,7 @@ def score(
         return scores
     vocabulary = vocabulary_size(module)
     own = [owners[j] for j in of_prompt] if owners is not None else None
-    with torch.no_grad():
-        width = row_width(module) if share and shared_share(sequences) >= LEAST_SHARED else 0
+    width = row_width(module, gradient=False) if share and shared_share(sequences) >= LEAST_SHARED else 0
     most = max(1, LOGIT_BUDGET // vocabulary)
     rows = rows_of(sequences, width=width, owners=own, keeps=keeps, most_wanted=most)
     by_sequence: list[list[Question]] = [[] for _ in sequences]

@@ -12,7 +12,16 @@ from gnothi.models.registry import resolve
 from gnothi.records import Estimate
 from gnothi.store import RunFolder
 
-FILLED_IN = ("options", "defaults", "rows_at_hand", "experiment", "model_family", "model_digest", "provenance")
+FILLED_IN = (
+    "options",
+    "defaults",
+    "rows_at_hand",
+    "writes",
+    "experiment",
+    "model_family",
+    "model_digest",
+    "provenance",
+)
 FILLED_IN += ("questions_digest", "adapter_digests", "judge_digest")
 """What nobody may state: it follows from the rest."""
 
@@ -28,7 +37,7 @@ def experiment_of(name: str) -> Experiment:
     def build(model: str, /, **options: Any) -> dict[str, Any]:
         if filled := [name for name in options if name in FILLED_IN]:
             raise SpecError(f"--set {filled[0]} must be left out, got one: it is filled in. Leave it out.")
-        options = files.with_digests(options)
+        options = {"writes": kind.writes, **files.with_digests(options)}
         found = spec.build(resolve(model), name, defaults=kind.defaults, options=kind.options, **options)
         return check(found.to_json())
 

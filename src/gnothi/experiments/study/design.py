@@ -105,6 +105,8 @@ class AbstractStudy(abc.ABC):
     """Model kinds that can show it."""
     takes: ClassVar[tuple[str, ...]] = ()
     """Which of `train_sizes`, `policy_words` and `direction` mean anything here."""
+    writes: ClassVar[bool] = False
+    """Whether a model without a chat template is let to write, too; else it is read by its probabilities alone."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The study's own settings and their defaults: `--set NAME=VALUE`."""
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -43,7 +43,7 @@ def _completed(options: Mapping[str, Any]) -> dict[str, Any]:
     facts = own_file.load(path).facts
     stated = {k: v for k, v in own_file.fields(path).items() if k != "model"}
     given = {k: v for k, v in options.items() if v is not None}
-    found: dict[str, Any] = stated | given | {"file": path, "facts": facts.to_json()}
+    found: dict[str, Any] = stated | given | {"file": path, "facts": facts.to_json(), "writes": not facts.options}
     if facts.demonstrations:
         found["rows_at_hand"] = facts.rows
     elif found.get("adapters"):

@@ -100,7 +100,8 @@ def command(spec: StudySpec) -> str:
     """The command line that makes this specification: every field that is not its model's default is named."""
     kind = study_class(spec.experiment)
     info = ModelInfo(name=spec.model, family=spec.model_family, digest=spec.model_digest, provenance=spec.provenance)
-    default = build(info, spec.experiment, defaults=kind.defaults, options=kind.options, quick=spec.quick).to_json()
+    like = {"quick": spec.quick, "writes": bool(spec.recipe["end_of_answer"])}
+    default = build(info, spec.experiment, defaults=kind.defaults, options=kind.options, **like).to_json()
     own_file = spec.options.get("file") if spec.experiment == "own" else None
     words = ["gnothi", "run", str(own_file or spec.experiment), "--model", spec.model]
     words += ["--seed", str(spec.seed), "--seeds", str(spec.seeds)] + (["--quick"] if spec.quick else [])

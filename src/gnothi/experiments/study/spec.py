@@ -116,6 +116,7 @@ def build(
     options: Mapping[str, Any],
     quick: bool = False,
     rows_at_hand: int | None = None,
+    writes: bool = False,
     **changes: Any,
 ) -> StudySpec:
     """Fill in the defaults of the model's family and of the study, then the user's changes.
@@ -128,6 +129,7 @@ def build(
         quick: One small unit an arm.
         rows_at_hand: How many demonstrations there are, where they are given and not drawn: the default for `rows`, or
             with `quick` its upper end.
+        writes: Whether a model of any kind is let to write; else one of kind `base` is read by its probabilities alone.
         changes: Fields of the specification; None keeps the default, but for `samples` and `variants`, where it takes
             what the questions state. `recipe` may be a name.
 
@@ -153,19 +155,12 @@ def build(
     values |= {"experiment": experiment, "quick": quick, "kind": given.get("kind", kind)}
     values |= of_model(info, values)
     if isinstance(values.get("recipe"), str):
-        device, writes = (
-            str(values.get("device", "cpu")),
-            values["kind"] != "base" or _writes(experiment, values["options"]),
-        )
+        device = str(values.get("device", "cpu"))
+        writes = writes or values["kind"] != "base"
         values["recipe"] = recipe_for(values["recipe"], info.folder, device=device, writes=writes).to_json()
     if isinstance(values.get("train_sizes"), str):
         values["train_sizes"] = sizes(values["train_sizes"])
     return parse(values)
-
-
-def _writes(experiment: str, options: Mapping[str, Any]) -> bool:
-    """Whether a base model is let to write in a study: of most it is asked for probabilities alone."""
-    return experiment == "code-security" or (experiment == "own" and not options.get("facts", {}).get("options"))
 
 
 def sizes(text: str) -> list[tuple[int, float]]:
