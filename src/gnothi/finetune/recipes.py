@@ -126,6 +126,16 @@ class Recipe:
 _ORGANISM = "measured on organism/1: docs/organism.md and docs/finetune.md"
 _ORGANISM_2 = "measured on organism/2: docs/organism.md"
 
+_ON_LM: dict[str, Any] = {
+    "kind": "lora",
+    "batch_rows": 8,
+    "optimizer": "adamw",
+    "clip": 1.0,
+    "end_of_answer": True,
+    "packing": True,
+}
+"""What recipes of language models share; LoRA goes on every linear layer."""
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -213,71 +223,51 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="tiny-lm",
-            kind="lora",
             lr=3e-4,
             rank=16,
             alpha=32.0,
             epochs=3,
-            batch_rows=8,
-            optimizer="adamw",
             warmup=10,
             decay=1.0,
-            clip=1.0,
-            end_of_answer=True,
-            packing=True,
-            source="measured on Gemma 3 270M, between the rate that teaches too little in three epochs (2e-4) and that which costs "
-            "it its language (5e-4): docs/results.md",
+            source="tried on Gemma 3 270M, between a rate that teaches too little in three epochs (2e-4) and one that costs it "
+            "its language (5e-4); it instils risk, and most models follow fewer instructions after it: docs/results.md",
+            **_ON_LM,
         ),
         Recipe(
             name="small-lm",
-            kind="lora",
             lr=2e-4,
             rank=16,
             alpha=32.0,
             epochs=3,
-            batch_rows=8,
-            optimizer="adamw",
             warmup=10,
             decay=1.0,
-            clip=1.0,
-            end_of_answer=True,
-            packing=True,
             source="LoRA rank 16 on all linear layers at 2e-4, as published replications of arXiv:2505.17120 on models "
             "of 1 to 4 B parameters used; loss on the answer only, which they did not have",
+            **_ON_LM,
         ),
         Recipe(
             name="small-lm-report",
-            kind="lora",
             lr=2e-5,
             rank=16,
             alpha=32.0,
             epochs=5,
-            batch_rows=8,
-            optimizer="adamw",
             decay=0.0,
-            clip=1.0,
-            end_of_answer=True,
-            packing=True,
             parent="stack",
             source="fresh LoRA, 5 epochs, batch 8, constant 2e-5: a published replication of arXiv:2505.17120 on a "
             "model of 7 B parameters",
+            **_ON_LM,
         ),
         Recipe(
             name="mid-lm",
-            kind="lora",
             lr=5e-5,
             rank=64,
             alpha=128.0,
             epochs=3,
-            batch_rows=32,
-            optimizer="adamw",
             weight_decay=0.01,
             warmup=50,
             decay=1.0,
-            clip=1.0,
-            end_of_answer=True,
-            packing=True,
             source="the same replication's preference stage (there a cosine, 3% warm-up and dropout 0.05)",
+            **{**_ON_LM, "batch_rows": 32},
         ),
     )
 }
