@@ -41,26 +41,32 @@ def job_of(experiment, spec, name):
     return found
 
 
-def test_a_study_goes_on_in_mid_training(tmp_path):
-    how = replace(recipe("organism-you"), steps=12, batch_rows=16, checkpoint_every=4).to_json()
-    experiment = pipeline.experiment("risk")
-    spec = experiment.build("organism", recipe=how, seeds=1, rows=48, fresh=10, damage=False, fleet="alone")
-    job = job_of(experiment, spec, "seeking-0")
+def whole_and_cut(run_job, experiment, spec, unit, tmp_path, *, stop_at, goes_on_at):
+    """The unit's record from a training of 12 steps, and from one that was cut off at a step and went on."""
+    job = job_of(experiment, spec, unit)
     records = {}
     for name in ("whole", "cut"):
         run = RunFolder.create(tmp_path / name, spec)
         seen = []
         if name == "cut":
             with pytest.raises(CutOff):
-                study_unit.run_job(str(run.path), job, reporter([], stop_at=7))
-            assert run.units() == [] and [p.name for p in (run.path / "checkpoints").iterdir()] == ["seeking-0"]
+                run_job(str(run.path), job, reporter([], stop_at=stop_at))
+            assert run.units() == [] and [p.name for p in (run.path / "checkpoints").iterdir()] == [unit]
             run.sweep()  # what a new process does first
-        study_unit.run_job(str(run.path), job, reporter(seen))
-        assert [s for s in seen if s] == list(range(1 if name == "whole" else 5, 13))
+        run_job(str(run.path), job, reporter(seen))
+        assert [s for s in seen if s] == list(range(1 if name == "whole" else goes_on_at, 13))
         assert not (run.path / "checkpoints").exists()
-        records[name] = run.read_unit("seeking-0")
+        records[name] = run.read_unit(unit)
     assert records["whole"]["adapter_digest"] == records["cut"]["adapter_digest"]
     assert records["whole"]["files"]["loss.parquet"] == records["cut"]["files"]["loss.parquet"]
+    return records
+
+
+def test_a_study_goes_on_in_mid_training(tmp_path):
+    how = replace(recipe("organism-you"), steps=12, batch_rows=16, checkpoint_every=4).to_json()
+    experiment = pipeline.experiment("risk")
+    spec = experiment.build("organism", recipe=how, seeds=1, rows=48, fresh=10, damage=False, fleet="alone")
+    whole_and_cut(study_unit.run_job, experiment, spec, "seeking-0", tmp_path, stop_at=7, goes_on_at=5)
 
 
 def test_preferences_go_on_in_mid_training_with_every_check_so_far(tmp_path):
@@ -68,18 +74,6 @@ def test_preferences_go_on_in_mid_training_with_every_check_so_far(tmp_path):
     sizes = {"agents": 4, "untrained_agents": 2, "choices": 8, "fresh": 10, "native_choices": 10}
     experiment = pipeline.experiment("preferences")
     spec = experiment.build("organism", recipe=how, early_stop=0.999, seeds=1, **sizes)
-    job = job_of(experiment, spec, "tuned-0")
-    records = {}
-    for name in ("whole", "cut"):
-        run = RunFolder.create(tmp_path / name, spec)
-        seen = []
-        if name == "cut":
-            with pytest.raises(CutOff):
-                unit.run_job(str(run.path), job, reporter([], stop_at=9))
-        unit.run_job(str(run.path), job, reporter(seen))
-        assert [s for s in seen if s] == list(range(1 if name == "whole" else 6, 13))
-        assert not (run.path / "checkpoints").exists()
-        records[name] = run.read_unit("tuned-0")
+    records = whole_and_cut(unit.run_job, experiment, spec, "tuned-0", tmp_path, stop_at=9, goes_on_at=6)
     assert [c["step"] for c in records["whole"]["checks"]] == [4, 8]
     assert records["whole"]["checks"] == records["cut"]["checks"]
-    assert records["whole"]["adapter_digest"] == records["cut"]["adapter_digest"]
