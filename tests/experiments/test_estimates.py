@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gnothi.experiments.preferences.estimates import STATISTICS, Wanted, _estimate, _gate
+from gnothi.experiments.preferences.estimates import STATISTICS, Wanted, _estimate, _gate, gains
 from gnothi.experiments.preferences.evidence import Evidence
 from gnothi.experiments.preferences.page import command
-from gnothi.experiments.preferences.spec import build
+from gnothi.experiments.preferences.spec import REPORT_ARMS, build
 from gnothi.models.registry import ModelInfo
 from gnothi.records import Attribute, ChoiceType, Context
 
@@ -26,7 +26,7 @@ class Run:
     skipped: dict = field(default_factory=dict)
 
 
-def piece(seed: int, gate: str, *, arm: str = "tuned", unit: str | None = None) -> Evidence:
+def piece(seed: int, gate: str | None, *, arm: str = "tuned", unit: str | None = None) -> Evidence:
     rng = np.random.default_rng(0 if unit else seed)
     reported = rng.normal(size=(12, 3))
     learned = reported + 0.3 * np.random.default_rng(seed + 1).normal(size=(12, 3))
@@ -69,6 +69,18 @@ def test_no_unit_above_the_gate_gives_no_number_and_says_why():
     assert found.value is None and found.gate == "not instilled"
     assert found.reason == "not instilled in any of 4 units, so self-reports are not interpreted"
     assert _gate("tuned", [piece(0, "passed"), piece(1, "not instilled")]) == "passed"
+
+
+def test_a_gain_over_a_control_that_broke_has_no_value_and_says_that_it_broke():
+    arms = {
+        a: [piece(i, None, arm=a) for i in range(4)] for a in (*REPORT_ARMS, "tuned", "native_introspection", "native")
+    }
+    arms["introspection_permuted"] = [piece(i, "damaged", arm="introspection_permuted") for i in range(4)]
+    found = {(e.name, e.arm): e for e in gains(arms)}
+    over = found["agreement.gain_over_control", "introspection_permuted"]
+    assert (over.value, over.gate) == (None, "damaged")
+    assert over.reason == "damaged in all of 4 units, so self-reports are not interpreted"
+    assert found["agreement.gain_over_control", "introspection_other_table"].n == 4
 
 
 def test_what_one_model_said_once_is_not_counted_for_every_unit():

@@ -303,6 +303,8 @@ def gains(by_arm: Mapping[str, Sequence[Evidence]]) -> list[Estimate]:
         shut = (NOT_INSTILLED, DAMAGED) if label in NEEDS_INSTILLING else (DAMAGED,)
         kept = [(a, b) for a, b in pairs if a.gate not in shut and b.gate != DAMAGED]
         if not kept:
+            if all(b.gate == DAMAGED for _, b in pairs):  # it is the other side that is not there
+                labels["gate"] = DAMAGED
             found.append(missing(name, label, _not_interpreted(labels["gate"], len(pairs)), **labels))
             return
         values = [_same_points(a, b) for a, b in kept]
