@@ -224,7 +224,9 @@ def attention_grid(
     row = cell if queries is None else max(cell, 0.2)
     most = high if high is not None else max(float(np.nanmax(g)) for g in grids)
     with style.styled():
-        height = row * max(len(g) for g in grids) + 0.75
+        widest = max(len(style.label(t, 14, 1)) for _, _, tokens in panels for t in tokens)
+        turned = 0.075 * widest if widest * 0.075 > cell else 0.0
+        height = row * max(len(g) for g in grids) + 0.75 + turned
         figure, axes = style.grid(len(panels), columns=abreast, height=height)
         colours, norm = matplotlib_map(SEQUENTIAL), Normalize(0.0, most or 1.0)
         image = None
