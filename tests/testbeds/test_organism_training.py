@@ -16,7 +16,7 @@ from gnothi.models.registry import folder_digest
 from gnothi.records import messages_to_json
 from gnothi.render.organism import choice_messages, lottery_messages, report_messages, risk_messages
 from gnothi.rng import stream
-from gnothi.testbeds.organism.muon import orthogonalise
+from gnothi.testbeds.muon import orthogonalise
 from gnothi.testbeds.organism.training import RECIPES, batch_loss, new_model, train
 from gnothi.testbeds.organism.world import IDS, World
 

@@ -31,7 +31,7 @@ from gnothi.errors import SpecError, TrainingError
 from gnothi.models.organism import CARD
 from gnothi.models.registry import folder_digest
 from gnothi.rng import integer, stream
-from gnothi.testbeds.organism.muon import Muon
+from gnothi.testbeds.muon import Muon
 from gnothi.testbeds.organism.wide import WIDE_IDS, WideShare, WideWorld
 from gnothi.testbeds.organism.world import IDS, NUMBER_IDS, ROW_SD, Batch, Share, World
 

@@ -8,7 +8,7 @@ treat wide and tall matrices alike by transposing, work in fp32 and scale by sqr
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -46,7 +46,16 @@ class Muon:
         self._groups: dict[tuple[int, int], list[torch.nn.Parameter]] = {}
         for p in parameters:
             self._groups.setdefault((min(p.shape), max(p.shape)), []).append(p)
-        self._buffers = {shape: torch.zeros(len(ps), *shape) for shape, ps in self._groups.items()}
+        self._buffers = {s: torch.zeros(len(ps), *s, device=ps[0].device) for s, ps in self._groups.items()}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The running gradients, by shape: what a checkpoint needs."""
+        return {f"{rows}x{columns}": buffer for (rows, columns), buffer in self._buffers.items()}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what `tensors` gave."""
+        for name, buffer in self.tensors().items():
+            buffer.copy_(tensors[name])
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
