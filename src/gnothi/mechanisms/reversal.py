@@ -207,9 +207,14 @@ def train_back(
     draws = torch.Generator().manual_seed(integer(seed, "train_back", "dropout"))
     looks, ended, step = set(course.looks), "whole", 0
     # torch's dropout draws from its one global stream, which is lent to this training and given back
-    with _training(module, tuned.values(), course.dropout), torch.random.fork_rng(devices=[]):
+    place = next(iter(tuned.values())).device
+    devices = [place.index or 0] if place.type == "cuda" else []
+    with _training(module, tuned.values(), course.dropout), torch.random.fork_rng(devices=devices):
         torch.default_generator.set_state(draws.get_state())
         streams = {"torch": torch.default_generator}
+        for device in devices:
+            streams["cuda"] = torch.cuda.default_generators[device]
+            streams["cuda"].manual_seed(draws.initial_seed())
         if folder is not None:
             facts = load_state(folder, kept, optimisers=[optimiser], streams=streams, key=key)
             if facts is not None:
