@@ -1,6 +1,6 @@
 """Training and scoring on a GPU: Llama shapes with random values in bfloat16, as a share of the measured matmul peak.
 
-Rows are those of the experiment `preferences`, about 200 tokens each; LoRA of rank 16 on all linear layers, loss on the
+Rows are those of the experiment `preferences`, about 300 tokens each; LoRA of rank 16 on all linear layers, loss on the
 answer only. A share of the peak counts the operations that are needed (forward and backward to activations), not those
 that are run again where activations are recomputed. Fleets have eight jobs of four rows a step, against the same jobs
 one after the other. Without a CUDA device the same code runs on a CPU with a tiny shape, which shows only that it runs.
@@ -29,9 +29,9 @@ SHAPES: dict[str, dict[str, int]] = {
     "8B": {"layers": 32, "width": 4096, "mlp": 14_336, "heads": 32, "keys": 8, "vocabulary": 128_256},
 }
 """The organism's, Llama 3.2 1B's and Llama 3.1 8B's shapes, and one for CPUs."""
-BATCH_ROWS = {"tiny": 4, "organism": 64, "1B": 32, "8B": 16}
-MICRO_TOKENS = 8192
-STEPS, REPEATS, FLEET, FLEET_ROWS = 8, 3, 8, 4
+BATCH_ROWS = {"tiny": 4, "organism": 64, "1B": 32, "8B": 24}
+MICRO_TOKENS = 16_384
+STEPS, REPEATS, FLEET, FLEET_ROWS = 8, 5, 8, 4
 ITEMS = 512
 
 
@@ -119,9 +119,8 @@ def run(
         )
         rows.append(_training(model, name, device, how, repeats, common))
         if name != "8B":
-            rows.append(
-                _fleet(model, name, device, Recipe.from_json(how.to_json() | {"batch_rows": FLEET_ROWS}), common)
-            )
+            few = Recipe.from_json(how.to_json() | {"batch_rows": FLEET_ROWS})
+            rows.append(_fleet(model, name, device, few, repeats, common))
         rows.append(_scoring(model, name, device, items, repeats, common))
         del model
         gc.collect()
@@ -175,7 +174,9 @@ def _training(
     )
 
 
-def _fleet(model: LocalModel, name: str, device: str, how: Recipe, common: dict[str, Any]) -> dict[str, Any]:
+def _fleet(
+    model: LocalModel, name: str, device: str, how: Recipe, repeats: int, common: dict[str, Any]
+) -> dict[str, Any]:
     assert how.steps is not None and how.batch_rows is not None
     n = how.steps * how.batch_rows
     rows = preference_rows(n * FLEET)
@@ -192,7 +193,7 @@ def _fleet(model: LocalModel, name: str, device: str, how: Recipe, common: dict[
     memory = Memory(device)
     together()
     gigabytes = memory.peak_gb()
-    ours, peer = in_turns(2, waited(device, together), waited(device, apart))
+    ours, peer = in_turns(repeats, waited(device, together), waited(device, apart))
     pairs = zip(kept["together"], kept["apart"], strict=True)
     said = "" if gigabytes is None else f"peak memory {gigabytes:.1f} GB"
     tokens = sum(t.tokens_seen for t in kept["together"])
