@@ -237,6 +237,7 @@ def capture(
     sites: Sequence[Site | str],
     mask: Tensor | None = None,
     *,
+    at: int | Tensor | None = None,
     grad: bool = False,
 ) -> tuple[Tensor, dict[Site, Tensor]]:
     """Logits and activations of one forward pass; inside `intervened`, those after the interventions.
@@ -246,10 +247,11 @@ def capture(
         ids: (B, T) token ids.
         sites: Where to read.
         mask: As in `Anatomy.logits`.
+        at: The same; positions whose logits are wanted.
         grad: Whether logits and activations keep the graph between them, also where no parameter has a gradient.
 
     Returns:
-        Logits (B, T, V), and for each site (B, T, d).
+        Logits (B, T, V), or (B, V) with `at`, and for each site (B, T, d).
 
     Raises:
         ModelError: A site that the model has not, or one that was not reached.
@@ -267,7 +269,7 @@ def capture(
             guard.callback(_hook(Point(body.embed, reads=False), _rooted).remove)
         for point, found in by_place.values():
             guard.callback(_hook(point, _keeper(body, found, kept, grad)).remove)
-        logits = body.logits(ids, mask)
+        logits = body.logits(ids, mask, at)
     lost = [str(site) for site in wanted if site not in kept]
     if lost:
         raise ModelError(f"capture must reach every site, got no activations at {', '.join(lost)}.")
