@@ -82,7 +82,7 @@ class World:
     def texts(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, window) strings of pretraining, a share of them with edited tails."""
         text = self.natural(n, generator)
-        edited = int(round(self.spread * n))
+        edited = round(self.spread * n)
         if edited:
             half = self.tasks.last // 2
             of_a, of_b = (self._uniform(edited, half + 1, generator) for _ in range(2))
@@ -146,7 +146,7 @@ class World:
             correlated: C_Tr.
             share_before: Share of pretraining rows in each batch (section E.1).
         """
-        before = int(round(share_before * n))
+        before = round(share_before * n)
         rows = self.asking(self.planted(n - before, generator, family=family, correlated=correlated), family, B)
         if not before:
             return rows

@@ -1,0 +1,258 @@
+"""Pretraining of a small transformer on the tasks, and the few functions that all its trainings and tests share.
+
+An answer is one token at the end of the prompt, so the last block is computed at that place only; the rest of it is
+needed by nobody. Text is learned too, as the paper's models learn whole sequences, every `text_every` steps. Data is
+drawn a stretch of steps at a time from streams named by the stretch, so that a training that was cut off goes on from its
+last checkpoint with the same data.
+
+Source: arXiv:2311.12786, section C.2: AdamW, 20% of linear warm-up, cosine. Ours: Muon for the matrices of blocks, and the
+loss, which is that of the answer plus that of the text, where the paper has one mean over the sequence.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gnothi.errors import SpecError, TrainingError
+from gnothi.mechanisms.reversal import Schedule
+from gnothi.mechanisms.training_state import load_state, save_state, tensors_of
+from gnothi.rng import integer
+from gnothi.testbeds.muon import Muon
+from gnothi.testbeds.pcfg.data import Rows, World
+from gnothi.testbeds.pcfg.tasks import Tasks
+from gnothi.testbeds.transformer import Shape, Transformer
+
+STRETCH = 100
+"""Steps whose data is drawn at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a model is pretrained."""
+
+    steps: int
+    batch: int
+    rate: float
+    """Peak of AdamW's, for all parameters or those that Muon leaves."""
+    muon: float = 0.0
+    """Peak of Muon's, for the matrices of blocks; 0 for AdamW alone."""
+    text_every: int = 1
+    """Steps from one with the text's loss to the next; 0 for none."""
+    warmup: float = 0.2
+    """Share of the steps."""
+    end: float = 0.01
+    """Factor on the rate at the end of the cosine."""
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    keep_s: float = 30.0
+    """Seconds between checkpoints."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or self.rate <= 0 or self.muon < 0 or self.text_every < 0:
+            raise SpecError(
+                "Recipe must have steps and batch of at least 1, a rate above 0, muon and text_every of at least 0, got "
+                f"{self.steps}, {self.batch}, {self.rate}, {self.muon} and {self.text_every}."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def new_model(tasks: Tasks, sizes: Mapping[str, Any], *, seed: int, device: str | torch.device = "cpu") -> Transformer:
+    """A transformer for these prompts, before its first step.
+
+    Args:
+        tasks: Decide vocabulary and length.
+        sizes: `layers`, `heads`, `width`, `mlp` and, if wanted, `dropout`.
+        seed: Of its values; the same on every device.
+        device: Where it lies.
+    """
+    shape = Shape(vocabulary=tasks.vocabulary, longest=tasks.length, **sizes)
+    return Transformer(shape, seed=integer(seed, "pcfg", "start")).to(device)
+
+
+def answer_logits(model: Transformer, ids: Tensor) -> Tensor:
+    """(B, outputs) logits at the end of prompts of one length (B, T): those of `model(ids, at=-1)`, in less time."""
+    x = model.drop(model.embed(ids) + model.positions.weight[: ids.shape[1]])
+    *blocks, last = model.blocks
+    for block in blocks:
+        x = block(x)
+    attn, normed, x = last.attn, last.norm1(x), x[:, -1:]
+    q, k, v = (
+        part(z).unflatten(-1, (attn.heads, attn.per_head)).transpose(1, 2)
+        for part, z in ((attn.q, normed[:, -1:]), (attn.k, normed), (attn.v, normed))
+    )
+    weights = torch.softmax(q @ k.mT / math.sqrt(attn.per_head), -1)
+    if model.training and attn.dropout:
+        weights = F.dropout(weights, attn.dropout)
+    x = x + last.drop(attn.o((weights @ v).transpose(1, 2).flatten(2)))
+    x = x + last.drop(last.mlp(last.norm2(x)))
+    return model.head(model.norm(x))[:, 0]
+
+
+def answer_loss(model: Transformer, rows: Rows) -> Tensor:
+    """Mean cross-entropy of the answers, nats."""
+    with _autocast(rows.ids):
+        return F.cross_entropy(answer_logits(model, rows.ids).float(), rows.answers)
+
+
+def whole_loss(model: Transformer, rows: Rows, tasks: Tasks) -> Tensor:
+    """Mean cross-entropy of the answers plus that of the text's tokens, nats."""
+    with _autocast(rows.ids):
+        logits = model(rows.ids).float()
+    at = slice(tasks.text_at - 1, tasks.text_at + tasks.window - 1)
+    text = rows.ids[:, tasks.text_at : tasks.text_at + tasks.window]
+    return F.cross_entropy(logits[:, -1], rows.answers) + F.cross_entropy(logits[:, at].flatten(0, 1), text.flatten())
+
+
+def predictions(model: Transformer, ids: Tensor, batch: int = 256) -> Tensor:
+    """(n,) the likeliest answers, without dropout."""
+    was, size = model.training, batch if ids.device.type == "cpu" else 4 * batch
+    model.eval()
+    try:
+        with torch.no_grad(), _autocast(ids):
+            return torch.cat([answer_logits(model, part).argmax(-1) for part in ids.split(size)])
+    finally:
+        model.train(was)
+
+
+def accuracy(model: Transformer, rows: Rows) -> float:
+    """Share of answers that are right, in [0, 1]."""
+    return float((predictions(model, rows.ids) == rows.answers).float().mean())
+
+
+def batches(
+    draw: Callable[[int, torch.Generator], Rows], world: World, batch: int, *names: str | int, seed: int
+) -> Iterator[Rows]:
+    """Batches without end, drawn a stretch of steps at a time from named streams.
+
+    Args:
+        draw: (n, generator) -> that many rows in random order.
+        world: Gives the generators.
+        batch: Rows a step.
+        names: Of the stream.
+        seed: Of the stream.
+    """
+    stretch = 0
+    while True:
+        rows = draw(STRETCH * batch, world.generator(seed, *names, stretch))
+        yield from (rows.part(i * batch, (i + 1) * batch) for i in range(STRETCH))
+        stretch += 1
+
+
+@dataclass(slots=True)
+class Pretrained:
+    """What pretraining was found to do.
+
+    Attributes:
+        losses: Mean of the loss over each stretch of steps, nats.
+        looks: (steps, what `look` said) over the course.
+        seconds: Of training in this process.
+    """
+
+    losses: list[float]
+    looks: list[dict[str, float]]
+    seconds: float = 0.0
+
+
+def pretrain(
+    model: Transformer,
+    world: World,
+    recipe: Recipe,
+    *,
+    draw: Callable[[int, torch.Generator], Rows],
+    seed: int,
+    look: Callable[[nn.Module], Mapping[str, float]],
+    look_at: Sequence[int] = (),
+    folder: Path | None = None,
+    key: str = "",
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Pretrained:
+    """Train a model in place.
+
+    Args:
+        model: As `new_model` makes it; on the world's device.
+        world: Where data is made.
+        recipe: How.
+        draw: (n, generator) -> rows of pretraining.
+        seed: Of data and dropout.
+        look: Numbers of the model, e.g. accuracies.
+        look_at: Steps after which they are taken; the last is always one.
+        folder: Where checkpoints are kept; None for none.
+        key: Says what decides this training; a checkpoint of another is refused.
+        progress: Called with steps done, steps in all and a line.
+
+    Raises:
+        TrainingError: The loss is no number any more.
+        StoreError: A checkpoint of another training, or one that cannot be written.
+    """
+    optimisers, muon = _optimisers(model, recipe)
+    schedule = Schedule(warmup=recipe.warmup, end=recipe.end)
+    found, done = Pretrained([], []), 0
+    kept = {**tensors_of(model), **({f"muon/{n}": t for n, t in muon.tensors().items()} if muon else {})}
+    if folder is not None and (facts := load_state(folder, kept, optimisers=optimisers, key=key)) is not None:
+        done, found.losses, found.looks = facts["done"], facts["losses"], facts["looks"]
+    started = saved = time.monotonic()
+    model.train()
+    cuda = [world.device] if world.device.type == "cuda" else []
+    while done < recipe.steps:
+        stretch = done // STRETCH
+        steps = min(STRETCH, recipe.steps - done)
+        rows = draw(steps * recipe.batch, world.generator(seed, "pretraining", stretch))
+        total = torch.zeros((), device=world.device)
+        # torch's dropout draws from its one global stream, which is lent to this stretch and given back
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(integer(seed, "pcfg", "dropout", stretch))
+            for i in range(steps):
+                part = rows.part(i * recipe.batch, (i + 1) * recipe.batch)
+                text = recipe.text_every and (done + i) % recipe.text_every == 0
+                loss = whole_loss(model, part, world.tasks) if text else answer_loss(model, part)
+                loss.backward()
+                factor = schedule(done + i, recipe.steps)
+                for group in optimisers[0].param_groups:
+                    group["lr"] = recipe.rate * factor
+                optimisers[0].step()
+                if muon:
+                    muon.step(recipe.muon * factor)
+                model.zero_grad(set_to_none=True)
+                total += loss.detach()
+        done += steps
+        found.losses.append(float(total) / steps)
+        if not math.isfinite(found.losses[-1]):
+            raise TrainingError(
+                f"pretraining: the loss must stay finite, got {found.losses[-1]} before step {done}. Lower the rates."
+            )
+        if done == recipe.steps or any(done - steps < at <= done for at in look_at):
+            found.looks.append({"step": done, **look(model)})
+            model.train()
+        if progress is not None:
+            progress(done, recipe.steps, f"loss {found.losses[-1]:.3f} nats")
+        if folder is not None and done < recipe.steps and time.monotonic() - saved >= recipe.keep_s:
+            facts = {"done": done, "losses": found.losses, "looks": found.looks}
+            save_state(folder, kept, optimisers=optimisers, facts=facts, key=key)
+            saved = time.monotonic()
+    model.eval()
+    found.seconds = time.monotonic() - started
+    return found
+
+
+def _optimisers(model: Transformer, recipe: Recipe) -> tuple[list[torch.optim.Optimizer], Muon | None]:
+    """AdamW, and Muon where it has a rate."""
+    matrices = [p for n, p in model.named_parameters() if recipe.muon and n.startswith("blocks.") and p.dim() == 2]
+    ours = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in ours]
+    adam = torch.optim.AdamW(rest, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    return [adam], Muon(matrices) if matrices else None
+
+
+def _autocast(ids: Tensor) -> torch.autocast:
+    """Products in bfloat16 on CUDA, where parameters stay in float32; nothing on a processor."""
+    return torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.device.type == "cuda")
