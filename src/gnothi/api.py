@@ -36,7 +36,10 @@ class Run:
         self._experiment = pipeline.experiment(self.spec["experiment"])
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.spec['experiment']}, model={self.spec['model']}, seeds={self.spec['seeds']})"
+        what = "model" if "model" in self.spec else "size"
+        return (
+            f"Run({str(self.path)!r}, {self.spec['experiment']}, {what}={self.spec[what]}, seeds={self.spec['seeds']})"
+        )
 
     @property
     def estimates(self) -> "pd.DataFrame":
@@ -78,7 +81,10 @@ class Run:
 
     @property
     def points(self) -> "pd.DataFrame":
-        """Reported, learned and target weight of each (arm, unit, agent, attribute)."""
+        """What the numbers are made of: reported, learned and target weight of each (arm, unit, agent, attribute).
+
+        In a study every score, in a lab every table of every unit.
+        """
         return self._experiment.points(pipeline.open_trusted(self.path, self._behaviour))
 
     @property
@@ -98,6 +104,8 @@ class Run:
 
     def plot(self, name: str = "effects") -> "Figure":
         """One of the page's figures, e.g. `effects` or `scatter`; in a notebook it shows itself.
+
+        A lab's pictures go by the names of their files in `figures/`.
 
         Raises:
             SpecError: No figure of that name; the message lists them.
@@ -141,10 +149,49 @@ def run(
         StoreError: The folder holds something else.
         GnothiError: A job failed for a reason that you can mend.
     """
+    spec = pipeline.experiment(experiment).build(model, **options)
+    return _run(spec, out, engine, workers, progress, options.get("behaviour"))
+
+
+def lab(
+    name: str,
+    *,
+    size: str = "tiny",
+    quick: bool = False,
+    out: str | Path | None = None,
+    engine: str = "pool",
+    workers: int = 2,
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """Run one of paper C's test beds, or go on with it; as `run`.
+
+    Args:
+        name: `tracr`, `pcfg` or `stories`.
+        size: `tiny`, `small` or `paper`.
+        quick: A small part, to see that everything works.
+        out: Run folder; None makes a new one under `runs/`.
+        engine: As in `run`.
+        workers: As in `run`.
+        progress: As in `run`.
+        options: Fields of the lab's specification: `seed`, `seeds`, and its own.
+
+    Raises:
+        SpecError: An unknown lab, size or option.
+        StoreError: The folder holds something else.
+        GnothiError: A job failed for a reason that you can mend.
+    """
+    from gnothi.experiments.labs.plan import build
+
+    return _run(build(name, size=size, quick=quick, **options), out, engine, workers, progress, None)
+
+
+def _run(
+    spec: dict[str, Any], out: str | Path | None, engine: str, workers: int, progress: bool, behaviour: str | None
+) -> Run:
     from gnothi.display import Display
 
-    spec = pipeline.experiment(experiment).build(model, **options)
-    folder = Path(out) if out is not None else new_folder(experiment, spec)
+    folder = Path(out) if out is not None else new_folder(spec["experiment"], spec)
     if progress:
         with Display(log=folder / "run.log") as display:
             _, failures = pipeline.run(
@@ -157,7 +204,7 @@ def run(
             f"{len(failures)} jobs failed ({failures[0].message}). See {folder / 'run.log'}; "
             f"`gnothi resume {folder}` tries them again."
         )
-    return Run(folder, behaviour=options.get("behaviour"))
+    return Run(folder, behaviour=behaviour)
 
 
 def load(path: str | Path, *, behaviour: str | None = None) -> Run:
@@ -214,8 +261,8 @@ def replicate(paper: str, directory: str | Path, *, inputs: str | Path | None = 
 
 
 def new_folder(experiment: str, spec: dict[str, Any]) -> Path:
-    """A folder name under `runs/` that is not taken: experiment, model, time."""
-    model = str(spec["model"]).replace("/", "-").strip("-.")
+    """A folder name under `runs/` that is not taken: experiment, model or size, time."""
+    model = str(spec["model"] if "model" in spec else spec["size"]).replace("/", "-").strip("-.")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     base = Path("runs") / f"{experiment}-{model}-{stamp}"
     folder, n = base, 1

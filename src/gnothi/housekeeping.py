@@ -32,7 +32,8 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
             continue
         try:
             run = RunFolder.open(path)
-            names = {k: str(run.spec[k]) for k in ("experiment", "model")}
+            what = run.spec["model"] if "model" in run.spec else f"size {run.spec['size']}"
+            names = {"experiment": str(run.spec["experiment"]), "model": str(what)}
         except (GnothiError, LookupError):
             rows.append(
                 {"run": str(path), "experiment": "", "model": "", "units": None, "state": "damaged", "MB": None}

@@ -21,6 +21,7 @@ from gnothi.errors import GnothiError, SpecError, StoreError
 from gnothi.executor import Failure, Report, check_engine, execute
 from gnothi.experiments import EXPERIMENTS, STUDIES
 from gnothi.experiments.base import Experiment, PlannedJob
+from gnothi.experiments.labs import LABS
 from gnothi.files import cannot_write, write_atomically
 from gnothi.score.names import ARMS, Arm
 from gnothi.store import RunFolder
@@ -29,11 +30,15 @@ log = logging.getLogger("gnothi")
 
 
 def experiment(name: str) -> Experiment:
-    """Import an experiment by name.
+    """Import an experiment, or a lab, by name.
 
     Raises:
         SpecError: There is none of that name.
     """
+    if name in LABS:
+        from gnothi.experiments.labs.plan import experiment_of as lab
+
+        return lab(name)
     if name not in EXPERIMENTS:
         raise SpecError(
             f"EXPERIMENT must be one of {', '.join(EXPERIMENTS)} or a YAML file, got {name!r}. See `gnothi run --help`."
@@ -252,6 +257,11 @@ def _log_file(path: Path) -> Iterator[None]:
 def headline_of(run_folder: RunFolder) -> tuple[tuple[str, str], Mapping[str, Arm]]:
     """What a run is about: the name and arm of its headline, which one's own behaviour words itself, and its arms."""
     spec = run_folder.spec
+    if spec["experiment"] in LABS:
+        from gnothi.experiments.labs.plan import lab_of
+
+        lab = lab_of(spec)
+        return lab.headline, lab.arms()
     if spec["experiment"] not in STUDIES:
         return experiment(spec["experiment"]).headline, ARMS
     from gnothi.experiments.study.page import arms_of
@@ -265,11 +275,11 @@ def headline_of(run_folder: RunFolder) -> tuple[tuple[str, str], Mapping[str, Ar
 def summary_line(run_folder: RunFolder) -> str:
     """One line of JSON about a finished run: the last line that `gnothi run` prints.
 
-    The headline stands under the last part of its name; in a study its arm is named too.
+    The headline stands under the last part of its name; in a study or a lab its arm is named too.
     """
     (name, arm), _ = headline_of(run_folder)
     headline = [e for e in run_folder.estimates() if (e.name, e.arm) == (name, arm)]
     found = {k: headline[0].to_json()[k] for k in ("value", "low", "high", "n")} if headline else {}
-    if found and run_folder.spec["experiment"] in STUDIES:
+    if found and run_folder.spec["experiment"] != "preferences":
         found = {"arm": arm, **found}
     return json.dumps({"run": str(run_folder.path), name.rpartition(".")[2]: found})

@@ -12,6 +12,7 @@ import typer
 from gnothi.cli.app import RunPath, Trusted, app
 from gnothi.cli.spec_file import read_spec
 from gnothi.errors import SpecError
+from gnothi.experiments.labs import LABS
 
 
 @app.command(epilog="Example: gnothi run preferences --seed 7 --seeds 5 --out runs/seven")
@@ -55,7 +56,7 @@ def run(
     options |= {"train_sizes": train_sizes, "judge": judge}
     options |= {"questions": None if questions is None else str(questions)}
     options |= {"adapters": None if adapter is None else [str(a) for a in adapter]}
-    options |= _assignments(set_ or [])
+    options |= assignments(set_ or [])
     if experiment.endswith((".yaml", ".yml")):
         name, from_file = read_spec(Path(experiment))
         options = from_file | {k: v for k, v in options.items() if v is not None}
@@ -69,6 +70,8 @@ def run(
         raise SpecError(
             f"model must be a name and quick true or false, got {model!r} and {options['quick']!r}. Mend the field."
         )
+    if experiment in LABS:
+        raise SpecError(f"EXPERIMENT must be one of `gnothi run`, got the lab {experiment}. `gnothi lab {experiment}`.")
     it = pipeline.experiment(experiment)
     if experiment == "preferences":
         _refuse_study_options(options)
@@ -78,7 +81,7 @@ def run(
         plan = pipeline.plan_of(spec)
         print(json.dumps({"spec": spec, "jobs": {job.name: sorted(units) for job, units in plan}}, indent=1))
         return
-    _go(spec, out if out is not None else api.new_folder(experiment, spec), engine, workers, strict, verbose)
+    go(spec, out if out is not None else api.new_folder(experiment, spec), engine, workers, strict, verbose)
 
 
 @app.command(epilog="Example: gnothi resume runs/seven")
@@ -95,7 +98,7 @@ def resume(
     """Go on with a run that was stopped; whole units are not made again."""
     from gnothi import pipeline
 
-    _go(pipeline.checked_spec(path, behaviour=behaviour), path, engine, workers, strict, verbose)
+    go(pipeline.checked_spec(path, behaviour=behaviour), path, engine, workers, strict, verbose)
 
 
 def _make_ready(model: str) -> None:
@@ -125,7 +128,8 @@ def _refuse_study_options(options: dict[str, Any]) -> None:
             raise SpecError(f"{flag} must go with an experiment that has it, got preferences. Leave it out.")
 
 
-def _go(spec: dict[str, Any], folder: Path, engine: str, workers: int, strict: bool, verbose: bool) -> None:
+def go(spec: dict[str, Any], folder: Path, engine: str, workers: int, strict: bool, verbose: bool) -> None:
+    """Run a specification with its bars, and say how it ended."""
     from gnothi import pipeline
     from gnothi.display import Display
     from gnothi.records import NOT_INTERPRETED
@@ -149,7 +153,8 @@ def _go(spec: dict[str, Any], folder: Path, engine: str, workers: int, strict: b
         sys.exit(1)
 
 
-def _assignments(pairs: list[str]) -> dict[str, Any]:
+def assignments(pairs: list[str]) -> dict[str, Any]:
+    """What `--set field=value` says, values read as YAML."""
     import yaml
 
     found = {}

@@ -1,4 +1,4 @@
-"""The experiments: `preferences`, and the studies of paper A, which share one machinery."""
+"""The experiments: `preferences`, the studies of paper A, which share one machinery, and, in `labs`, paper C's test beds."""
 
 STUDIES: dict[str, str] = {
     "risk": "gnothi.experiments.traits:Risk",
@@ -17,4 +17,4 @@ STUDIES: dict[str, str] = {
 """Name on the command line -> the study's class, as `module:Class`; imported when it is run."""
 
 EXPERIMENTS: tuple[str, ...] = ("preferences", *STUDIES)
-"""Every experiment that can be run by name."""
+"""Every experiment that `gnothi run` takes by name; labs have a command of their own."""

@@ -130,7 +130,8 @@ def effects(view: RunView, data: Table) -> Figure:
     for row in arms.itertuples():
         if row.group != previous:
             y += 0.72
-            said = _NULL if row.control else plain(row.group, 80)
+            null = _NULL if view.lab is None else "controls"
+            said = null if row.control else plain(row.group, 80)
             head = axes.text(0.01, y - 0.1, said, transform=axes.get_yaxis_transform(), va="bottom")
             head.set_color(style.GREY)
             if view.is_study:  # the zero line may run anywhere: words are kept clear of it

@@ -95,9 +95,11 @@ FIGURES: dict[str, Plot] = {
         "All arms",
         effects_figure.effects_data,
         effects_figure.effects,
-        "Filled marks are estimates with their intervals, rings below them single fine-tuned models, crosses models that "
-        "are not instilled. Null controls stand on the grey band. A mark that is not filled has no interval or did not "
-        "pass the gate.",
+        lambda view: (
+            "Filled marks are estimates with their intervals, rings below them single fine-tuned models, crosses models that "
+            f"are not instilled. {'C' if view.lab else 'Null c'}ontrols stand on the grey band. A mark that is not filled has "
+            "no interval or did not pass the gate."
+        ),
         _alt_effects,
     ),
     "scores": Plot(
@@ -200,11 +202,13 @@ def figure(view: RunView, name: str) -> Figure:
 
     Args:
         view: The run.
-        name: One of `names(view)`.
+        name: One of `names(view)`, or a lab's picture by the name of its file.
 
     Raises:
         DataError: An unknown name, or one that the run holds no data for.
     """
+    if name in (own := _extras(view)):
+        return own[name]
     data = _data(view, name)
     with style.styled():
         return FIGURES[name].draw(view, data)
@@ -242,9 +246,14 @@ def caption(view: RunView, name: str) -> str:
     return said if isinstance(said, str) else said(view)
 
 
+def _extras(view: RunView) -> dict[str, Figure]:
+    """Figures of later sections that can be saved, by the names of their files."""
+    return {f["name"]: f["figure"] for f in view.figures_extra if "figure" in f}
+
+
 def _data(view: RunView, name: str) -> Table:
     if name not in FIGURES:
-        raise DataError(f"figure must be one of {', '.join(FIGURES)}, got {name!r}.")
+        raise DataError(f"figure must be one of {', '.join([*FIGURES, *_extras(view)])}, got {name!r}.")
     data = FIGURES[name].data(view)
     if not len(data):
         raise DataError(f"figure {name!r} must have data to draw, got none in this run. It holds {names(view)}.")
@@ -271,6 +280,14 @@ def save_figures(view: RunView, folder: Path) -> list[Path]:
         ):
             path.write_bytes(content)
             written.append(path)
+    for extra in view.figures_extra:
+        if "figure" in extra:
+            for path, content in (
+                (folder / f"{extra['name']}.svg", extra["svg"].encode()),
+                (folder / f"{extra['name']}.png", style.to_png(extra["figure"])),
+            ):
+                path.write_bytes(content)
+                written.append(path)
     return written
 
 

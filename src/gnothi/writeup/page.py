@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from gnothi.records import NOT_INSTILLED, NOT_INTERPRETED
 from gnothi.score.names import meaning
-from gnothi.writeup import damage_section, figures
+from gnothi.writeup import damage_section, figures, lab_section
 from gnothi.writeup.sentences import answer, arms_not_run, cautions, words
 from gnothi.writeup.text import (
     LIMIT,
@@ -77,7 +77,8 @@ def render_page(view: RunView) -> str:
         units=units,
         failed=[u for u in units if u["gate"] == NOT_INSTILLED],
         damage=damage_section.section(view),
-        methods=_methods(view),
+        lab=None if view.lab is None else lab_section.section(view),
+        methods=_methods(view) if view.lab is None else lab_section.methods(view),
         spec=flat(dict(view.spec)),
         css=Markup((files("gnothi.writeup") / "templates" / "page.css").read_text(encoding="utf-8")),
     )
@@ -129,9 +130,12 @@ def _picture(view: RunView, name: str) -> dict[str, Any]:
     }
 
 
-def _extra(figure: Mapping[str, str]) -> dict[str, str]:
+def _extra(figure: Mapping[str, Any]) -> dict[str, Any]:
     # As an image, an SVG can neither run scripts nor load anything, whoever drew it.
-    return {"title": figure["title"], "caption": figure["caption"], "src": _data_uri(figure["svg"])}
+    size = figure["figure"].get_size_inches() if "figure" in figure else None
+    width, height = (None, None) if size is None else (round(96 * float(inches)) for inches in size)
+    src = _data_uri(figure["svg"])
+    return {"title": figure["title"], "caption": figure["caption"], "src": src, "width": width, "height": height}
 
 
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:

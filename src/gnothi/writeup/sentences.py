@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gnothi.records import DAMAGED, NOT_INSTILLED, Estimate
+from gnothi.writeup import lab_section
 from gnothi.writeup.text import count, number, plain, value_and_interval
 from gnothi.writeup.view import HEADLINE, RunView
 
@@ -98,6 +99,8 @@ def sides(arm: str) -> tuple[str, ...]:
 
 def answer(view: RunView) -> str:
     """The answer in one sentence: value, interval, n and the null controls; or why there is none."""
+    if view.lab is not None:
+        return lab_section.answer(view)
     name, arm = view.headline
     e = view.find(name, arm)
     if e is None:
@@ -138,6 +141,8 @@ def null_controls(view: RunView, name: str = HEADLINE) -> list[Estimate]:
 
 def cautions(view: RunView) -> list[str]:
     """What a careful reader would say next to the answer: controls off 0, missing controls, units left out, gains."""
+    if view.lab is not None:
+        return lab_section.cautions(view)
     name, arm = view.headline
     said = _left_out(view, sides(arm))
     for e in null_controls(view, name):

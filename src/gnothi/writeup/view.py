@@ -88,6 +88,22 @@ def in_order(estimates: Iterable[Estimate], known: Mapping[str, Arm] = ARMS) -> 
     return sorted(rows, key=lambda e: (names.index(e.name), arms.index(e.arm)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabWords:
+    """What the page of a lab says that other pages take from fixed words."""
+
+    subject: str = ""
+    """What stands before the headline's value; empty: what the estimate is."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """Name of an estimate, without what follows a slash -> what it is."""
+    summary: str = ""
+    """One line: what the lab shows."""
+
+    def meaning(self, name: str) -> str:
+        """What an estimate is, or nothing for a name that the lab does not know."""
+        return self.meanings.get(name.partition("/")[0], "")
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunView:
     """Everything that is on a page, and nothing that has to be computed by a model."""
@@ -120,8 +136,8 @@ class RunView:
     notes: Sequence[str] = ()
     tables: Sequence[Mapping[str, Any]] = ()
     """Tables of their own: `title, caption, columns, rows`; cells are text, numbers or None."""
-    figures_extra: Sequence[Mapping[str, str]] = ()
-    """Later sections: `title, svg, caption`."""
+    figures_extra: Sequence[Mapping[str, Any]] = ()
+    """Later sections: `title, svg, caption`; with `name` and `figure` (matplotlib's) they are saved as files as well."""
     unit_values: Sequence[Mapping[str, Any]] = ()
     """`name, arm, unit, value` of single units, where they were scored elsewhere. Else the headline's are computed from
     `points`."""
@@ -131,6 +147,8 @@ class RunView:
     """Thresholds at which a fine-tune counts as damaged, by figure; None where nothing was searched for."""
     headline: tuple[str, str] = (HEADLINE, "tuned")
     """Name and arm of the estimate that answers the question."""
+    lab: LabWords | None = None
+    """Where the page is a lab's."""
 
     def __post_init__(self) -> None:
         check_unique(self.estimates)

@@ -3,6 +3,9 @@
 A lab says its jobs as data. Each job leaves one whole unit: a record (JSON), tables (DataFrames) and tensors
 (safetensors). Numbers and pictures are pure functions of the stored units, so that a page can be written anew without
 running anything.
+
+A lab's own module is imported by `gnothi lab list`, so it imports no torch, pandas or matplotlib: drawing functions import
+`gnothi.writeup.lab_figures` when they are called.
 """
 
 from abc import ABC, abstractmethod
@@ -37,11 +40,12 @@ class UnitData:
     """What a job leaves behind."""
 
     record: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values; `losses` (a list) is drawn on the page, `gate` and `seconds` are shown."""
+    """Plain values, numpy's included; no NaN. `losses` (a list, None where a step has none) is drawn on the page, `steps`
+    says how many steps those are; `gate`, `gate_reason` and `seconds` are shown."""
     tables: Mapping[str, Any] = field(default_factory=dict)
     """Name -> pandas DataFrame."""
     tensors: Mapping[str, Any] = field(default_factory=dict)
-    """Name -> torch tensor; kept as one safetensors file."""
+    """Name -> torch tensor; kept as one safetensors file. Read back, they are torch tensors on the CPU."""
 
 
 class Bench(Protocol):
@@ -69,7 +73,7 @@ class Units(Protocol):
         ...
 
     def record(self, unit: str) -> Mapping[str, Any]:
-        """A unit's record, with `arm` and `seed`."""
+        """A unit's record, with `arm`, `seed` and `losses`."""
         ...
 
     def table(self, unit: str, name: str) -> Any:
@@ -116,6 +120,9 @@ class AbstractLab(ABC):
     """One sentence, for the head of the page."""
     headline: ClassVar[tuple[str, str]]
     """Name and arm of the estimate that answers it."""
+    subject: ClassVar[str] = ""
+    """What stands before the headline's value in the answer, e.g. `Zeroing one weight lifts accuracy on count-a by`. Empty:
+    what the estimate is. Controls of the same name follow by themselves."""
     costs: ClassVar[Mapping[str, str]]
     """By size, and `quick`: time and memory, as measured, and on what; or `not measured`."""
     estimates: ClassVar[Mapping[str, str]]
