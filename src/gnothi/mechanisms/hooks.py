@@ -25,7 +25,7 @@ Positions = int | Sequence[int] | Tensor | None
 position a row; a boolean tensor (B, T); None for all."""
 
 Units = int | Sequence[int] | Tensor | None
-"""Which values of the last axis at a site (neurons, directions of the stream); None for all."""
+"""Which values of the last axis at a site (neurons, directions of the stream), or a boolean tensor (d,); None for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,9 @@ def _chosen(x: Tensor, positions: Positions, units: Units, where: str) -> Tensor
     if positions is not None:
         found = _at(positions, batch, length, x.device, where)[..., None]
     if units is not None:
-        index = torch.atleast_1d(torch.as_tensor(units, device=x.device))
+        if isinstance(units, Tensor) and units.dtype == torch.bool:
+            units = units.nonzero()[:, 0]
+        index = torch.atleast_1d(torch.as_tensor(units, dtype=torch.long, device=x.device))
         if len(index) and not (-width <= int(index.min()) and int(index.max()) < width):
             raise DataError(f"units at {where} must be 0 to {width - 1}, got {int(index.min())} to {int(index.max())}.")
         of_units = torch.zeros(1, 1, width, dtype=torch.bool, device=x.device)
@@ -151,7 +153,7 @@ def _at(positions: int | Sequence[int] | Tensor, batch: int, length: int, device
         if positions.shape != (batch, length):
             raise DataError(f"positions at {where} must be of shape {(batch, length)}, got {tuple(positions.shape)}.")
         return positions.to(device)
-    index = torch.as_tensor(positions, device=device)
+    index = torch.as_tensor(positions, dtype=torch.long, device=device)
     if index.numel() and not (-length <= int(index.min()) and int(index.max()) < length):
         raise DataError(
             f"positions at {where} must be 0 to {length - 1}, got {int(index.min())} to {int(index.max())}."

@@ -113,6 +113,8 @@ def nearest(text: str) -> str:
     numbers = re.findall(r"\d+", text)
     blank = re.sub(r"\d+", "0", text)
     plain = {p.format(block=0, head=0): p for p in PATTERNS.values()}
-    found = difflib.get_close_matches(blank, plain, n=1, cutoff=0.0)[0]
+    alike = [name for name in plain if name.count("0") == len(numbers)]
+    close = difflib.get_close_matches(blank, alike, n=1, cutoff=0.8)
+    found = (close or difflib.get_close_matches(blank, plain, n=1, cutoff=0.0))[0]
     block, head = [*numbers, "0", "0"][:2]
     return plain[found].format(block=block, head=head)
