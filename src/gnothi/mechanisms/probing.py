@@ -103,7 +103,7 @@ def fit_probe(x: Tensor, labels: Tensor, *, classes: int, l2: float = L2) -> Pro
         optimiser.zero_grad()
         value = loss()
         value.backward()
-        return float(value)
+        return float(value.detach())
 
     with torch.enable_grad():
         optimiser.step(closure)
