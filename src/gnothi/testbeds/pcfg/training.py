@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnothi.errors import SpecError, TrainingError
 from gnothi.mechanisms.reversal import Schedule
@@ -27,7 +27,7 @@ from gnothi.rng import integer
 from gnothi.testbeds.muon import Muon
 from gnothi.testbeds.pcfg.data import Rows, World
 from gnothi.testbeds.pcfg.tasks import Tasks
-from gnothi.testbeds.transformer import Shape, Transformer
+from gnothi.testbeds.transformer import Block, Shape, Transformer
 
 STRETCH = 100
 """Steps whose data is drawn at once."""
@@ -82,7 +82,7 @@ def new_model(tasks: Tasks, sizes: Mapping[str, Any], *, seed: int, device: str 
 def answer_logits(model: Transformer, ids: Tensor) -> Tensor:
     """(B, outputs) logits at the end of prompts of one length (B, T): those of `model(ids, at=-1)`, in less time."""
     x = model.drop(model.embed(ids) + model.positions.weight[: ids.shape[1]])
-    *blocks, last = model.blocks
+    *blocks, last = cast(list[Block], list(model.blocks))
     for block in blocks:
         x = block(x)
     attn, normed, x = last.attn, last.norm1(x), x[:, -1:]
@@ -126,7 +126,7 @@ def predictions(model: Transformer, ids: Tensor, batch: int = 256) -> Tensor:
 
 def accuracy(model: Transformer, rows: Rows) -> float:
     """Share of answers that are right, in [0, 1]."""
-    return float((predictions(model, rows.ids) == rows.answers).float().mean())
+    return int((predictions(model, rows.ids) == rows.answers).sum()) / len(rows)
 
 
 def batches(
@@ -170,7 +170,7 @@ def pretrain(
     *,
     draw: Callable[[int, torch.Generator], Rows],
     seed: int,
-    look: Callable[[nn.Module], Mapping[str, float]],
+    look: Callable[[Transformer], Mapping[str, float]],
     look_at: Sequence[int] = (),
     folder: Path | None = None,
     key: str = "",
