@@ -106,6 +106,8 @@ def test_activations_are_read_where_each_row_is_answered(copying):
     with torch.no_grad():
         expected = module.embed(rows.ids) + module.positions.weight[:6]
     assert torch.allclose(found[Site("resid", 0)], expected[torch.arange(50), at])
+    mean = activations(module, rows, [Site("resid", 0)], last=3)[Site("resid", 0)]
+    assert torch.allclose(mean, expected[:, -3:].mean(1), atol=1e-6)
 
 
 def test_a_reinitialised_copy_shares_nothing_and_normalises_as_norms_do(copying):

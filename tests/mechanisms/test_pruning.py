@@ -66,6 +66,14 @@ def test_a_planted_row_is_found_among_all_rows(copying, task):
     assert found.curve("gradient").units[0] == ROW and found.lift("again") > 0.55
 
 
+def test_leave_one_out_may_try_the_best_by_gradient_only(copying, task):
+    more = {"untouched": copying.trained(), "orders": ["leave_one_out"], "counts": [1], "tried": 3}
+    found = prune(copying.with_loud_neuron(), task, "rows", most=2, **more)
+    assert found.curve("leave_one_out").units[0] == ROW and found.lift("leave_one_out") > 0.55
+    with pytest.raises(SpecError, match=r"tried must be at least most \(4\), got 3"):
+        prune(copying.with_loud_neuron(), task, "rows", most=4, **more)
+
+
 def test_undoing_finds_the_rows_that_were_changed_and_no_others_are_tried(copying, task):
     base, tuned = copying.trained(), copying.with_loud_neuron()
     found = prune(Pair(base, tuned), task, "neurons", most=5)
@@ -113,6 +121,13 @@ def test_theta_times_gradient_is_leave_one_out_for_small_changes():
         exact = leave_one_out(units, lambda module: float(loss(module)), values_of(base))
         linear = gradient_scores(units, loss, values_of(base)).double()
         assert torch.allclose(linear, exact, rtol=0.02, atol=1e-12), kind
+    part = copy.deepcopy(base)
+    with torch.no_grad():
+        part.blocks[1].attn.v.weight.copy_(tuned.blocks[1].attn.v.weight)
+    units = weight_units(part, "rows")
+    scores = gradient_scores(units, loss, values_of(base))
+    v = [i for i, unit in enumerate(units) if unit.place == (1, "attn.v")]
+    assert scores[v].abs().min() > 0 and scores.count_nonzero() == len(v)
 
 
 def test_scores_are_those_of_plain_autograd(copying):

@@ -63,8 +63,7 @@ class Answers:
 
     def logits(self, module: nn.Module) -> Tensor:
         """(n, classes) of all rows in one pass, with gradient where the caller records one."""
-        found = anatomy(module).logits(self.ids, self.mask)
-        found = found[torch.arange(len(self), device=found.device), self.at]
+        found = anatomy(module).logits(self.ids, self.mask, at=self.at)
         return found if self.options is None else found[:, self.options]
 
     def losses(self, module: nn.Module) -> Iterator[Tensor]:

@@ -238,6 +238,7 @@ def probe_sites(
     random_init: nn.Module | None = None,
     l2: float = L2,
     shuffles: int = 3,
+    last: int = 1,
 ) -> list[Probed]:
     """A probe at each site, read at the position that predicts the answer (`Answers.at`): a depth profile.
 
@@ -251,6 +252,7 @@ def probe_sites(
         random_init: A model of the same shape with random values; None makes one with `reinitialised`.
         l2: See `L2`.
         shuffles: As for `probe`.
+        last: Positions that are averaged, up to the one that predicts the answer.
 
     Raises:
         DataError: Training rows that are the test rows.
@@ -263,7 +265,7 @@ def probe_sites(
     found = {}
     for name, model in (("ours", module), ("random", other)):
         for part, rows in (("train", train), ("test", test)):
-            found[name, part] = activations(model, rows, wanted)
+            found[name, part] = activations(model, rows, wanted, last=last)
     return [
         probe(
             found["ours", "train"][site],
@@ -282,15 +284,31 @@ def probe_sites(
     ]
 
 
-def activations(module: nn.Module, answers: Answers, sites: Sequence[Site]) -> dict[Site, Tensor]:
-    """Activations where the answer is predicted, (n, d) by site, in float32."""
+def activations(module: nn.Module, answers: Answers, sites: Sequence[Site], *, last: int = 1) -> dict[Site, Tensor]:
+    """Activations where the answer is predicted.
+
+    Args:
+        module: A model that `anatomy` can read.
+        answers: The rows; `batch` of them are read at once, with every site's activations at every position.
+        sites: Where.
+        last: Positions that are averaged, up to the one that predicts the answer.
+
+    Returns:
+        (n, d) by site, in float32.
+
+    Raises:
+        ModelError: A site that the module has not.
+    """
     kept: dict[Site, list[Tensor]] = {site: [] for site in sites}
     with still(module):
         for part in answers.parts():
-            _, found = capture(module, part.ids, sites, part.mask)
-            rows = torch.arange(len(part), device=part.ids.device)
+            _, found = capture(module, part.ids, sites, part.mask, at=part.at)
+            length = part.ids.shape[1]
+            end = torch.as_tensor(part.at, device=part.ids.device).expand(len(part)) % length
+            places = (end[:, None] - torch.arange(last, device=end.device)).clamp(min=0)
+            rows = torch.arange(len(part), device=end.device)[:, None]
             for site in sites:
-                kept[site].append(found[site][rows, part.at].float())
+                kept[site].append(found[site][rows, places].float().mean(1))
     return {site: torch.cat(parts) for site, parts in kept.items()}
 
 

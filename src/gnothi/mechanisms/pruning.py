@@ -97,6 +97,7 @@ def prune(
     step: int = 1,
     counts: Sequence[int] | None = None,
     draws: int = 3,
+    tried: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pruning:
@@ -114,6 +115,7 @@ def prune(
         step: Units removed between two scorings of `again`.
         counts: Numbers of units at which curves are evaluated; None for all from 0 to `most`.
         draws: Random orders, at least 3.
+        tried: Units that `leave_one_out` tries, best theta x gradient first; None for all. Each costs a pass.
         seed: Of the random orders.
         progress: Called after each curve with curves done and in all.
 
@@ -127,6 +129,8 @@ def prune(
     undo = isinstance(target, Pair)
     base = target.base if isinstance(target, Pair) else untouched
     _check(orders, draws, step, base)
+    if tried is not None and tried < most:
+        raise SpecError(f"tried must be at least most ({most}), got {tried}. Units that are not tried have no order.")
     subject.units.check_count(most)
     ks = tuple(sorted({0, *(range(most + 1) if counts is None else counts)}))
     if ks[0] < 0 or ks[-1] > most:
@@ -141,7 +145,7 @@ def prune(
         plans += [("never_had_it", how, 0, Subject.of(never, kind)) for how in orders]
     curves = []
     for who, how, draw, one in plans:
-        order = list(_order(one, task, how, most, step, seed, draw))
+        order = list(_order(one, task, how, most, step, seed, draw, tried))
         curves.append(_curve(one, task, who, how, draw, order, ks))
         if progress is not None:
             progress(len(curves), len(plans))
@@ -162,7 +166,9 @@ def _check(orders: Sequence[str], draws: int, step: int, base: nn.Module | None)
         raise SpecError("untouched must be the model before fine-tuning where a module is pruned, got None.")
 
 
-def _order(subject: Subject, task: PruneTask, how: str, most: int, step: int, seed: int, draw: int) -> Iterator[int]:
+def _order(
+    subject: Subject, task: PruneTask, how: str, most: int, step: int, seed: int, draw: int, tried: int | None
+) -> Iterator[int]:
     """Numbers of at most `most` units, first to be removed first; only units whose removal changes something."""
     units, to, eligible = subject.units, subject.to, subject.candidates()
     most = min(most, len(eligible))
@@ -174,7 +180,10 @@ def _order(subject: Subject, task: PruneTask, how: str, most: int, step: int, se
         sizes = magnitudes(units, to)[eligible]
         yield from eligible[sizes.argsort(descending=how == "largest", stable=True)[:most]].tolist()
     elif how == "leave_one_out":
-        scores = leave_one_out(units, lambda module: _total(task, module), to, eligible.tolist())
+        among = eligible
+        if tried is not None and tried < len(eligible):
+            among = eligible[gradient_scores(units, task.score_on, to)[eligible].topk(tried).indices]
+        scores = leave_one_out(units, lambda module: _total(task, module), to, among.tolist())
         yield from scores.argsort(descending=True, stable=True)[:most].tolist()
     else:
         removed: list[int] = []

@@ -7,7 +7,7 @@ Source: arXiv:2311.12786, appendix D, algorithm 3: the score of a parameter is t
 and the largest are removed. The variant that undoes a change, (theta - theta_base) dL/dtheta, is ours.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -66,19 +66,38 @@ def gradient_scores(units: Catalogue, losses: Losses, to: Values | None = None) 
         (n_units,): what removing a unit takes off the loss, to first order, nats.
     """
     parameters = {m.name: m.parameter for m in units.matrices()}
-    found = gradients(units.module, losses, parameters)
+    if to is not None:  # what did not change has no score, and needs no gradient
+        moved = {name: p for name, p in parameters.items() if not torch.equal(p.detach(), to[name].detach().to(p))}
+    else:
+        moved = parameters
+    found = gradients(units.module, losses, moved)
     with torch.no_grad():
         for name, gradient in found.items():
             gradient *= _change(parameters[name], name, to)
-    return units.sums(found, undo=to is not None)
+        unmoved = {name: p.new_zeros(()).expand(p.shape) for name, p in parameters.items()}
+    return units.sums({**unmoved, **found}, undo=to is not None)
 
 
 def magnitudes(units: Catalogue, to: Values | None = None) -> Tensor:
     """(n_units,) root of the sum of squares of each unit's parameters, or of their change from the base."""
     parameters = {m.name: m.parameter for m in units.matrices()}
-    with torch.no_grad():
-        squares = {name: _change(p, name, to).float() ** 2 for name, p in parameters.items()}
-    return units.sums(squares, undo=to is not None).sqrt()
+    return units.sums(_Squares(parameters, to), undo=to is not None).sqrt()
+
+
+class _Squares(Mapping[str, Tensor]):
+    """Squares of parameters or of their change, made when they are asked for: a copy of one matrix at a time."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], to: Values | None) -> None:
+        self.parameters, self.to = parameters, to
+
+    def __getitem__(self, name: str) -> Tensor:
+        return _change(self.parameters[name], name, self.to).float() ** 2
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parameters)
+
+    def __len__(self) -> int:
+        return len(self.parameters)
 
 
 def leave_one_out(
