@@ -11,9 +11,10 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gnothi import errors
 from gnothi._version import __version__
@@ -23,10 +24,16 @@ from gnothi.experiments import EXPERIMENTS, STUDIES
 from gnothi.experiments.base import Experiment, PlannedJob
 from gnothi.experiments.labs import LABS
 from gnothi.files import cannot_write, write_atomically
-from gnothi.score.names import ARMS, Arm
+from gnothi.score.names import ARMS, Arm, meaning
 from gnothi.store import RunFolder
 
+if TYPE_CHECKING:
+    from gnothi.writeup.view import RunView
+
 log = logging.getLogger("gnothi")
+
+LOOK = "look"
+"""A look inside a run's models: the experiment's name, and its folder's inside that run."""
 
 
 def experiment(name: str) -> Experiment:
@@ -39,6 +46,10 @@ def experiment(name: str) -> Experiment:
         from gnothi.experiments.labs.plan import experiment_of as lab
 
         return lab(name)
+    if name == LOOK:
+        from gnothi.experiments.look import EXPERIMENT as look
+
+        return look
     if name not in EXPERIMENTS:
         raise SpecError(
             f"EXPERIMENT must be one of {', '.join(EXPERIMENTS)} or a YAML file, got {name!r}. See `gnothi run --help`."
@@ -129,6 +140,8 @@ def conclude(
     run_folder.finish(estimates, record)
     say("run", 1, 2, "write the page")
     write_page(run_folder, it)
+    if it.name == LOOK:
+        _add_to_parent(run_folder)
     log.info("%d estimates from %d units", len(estimates), len(run_folder.units()))
 
 
@@ -137,7 +150,7 @@ def write_page(run_folder: RunFolder, it: Experiment) -> Path:
     from gnothi.writeup.figures import save_figures
     from gnothi.writeup.page import render_page
 
-    view = it.view(run_folder)
+    view = _with_look(it.view(run_folder), run_folder)
     fresh = run_folder.path / ".figures.tmp"
     page = run_folder.path / "report.html"
     try:
@@ -151,6 +164,27 @@ def write_page(run_folder: RunFolder, it: Experiment) -> Path:
         shutil.rmtree(fresh, ignore_errors=True)
         raise error if isinstance(error, GnothiError) else cannot_write(page, error) from error
     return page
+
+
+def _with_look(view: "RunView", run_folder: RunFolder) -> "RunView":
+    """The view with the sections of the run's finished look, if it has one."""
+    if run_folder.spec.get("experiment") == LOOK or not (run_folder.path / LOOK).is_dir():
+        return view
+    from gnothi.experiments.look.page import sections
+
+    figures, tables = sections(run_folder)
+    return replace(view, figures_extra=[*view.figures_extra, *figures], tables=[*view.tables, *tables])
+
+
+def _add_to_parent(look: RunFolder) -> None:
+    """Write the page of the run that was looked at again; code of its own is not loaded for that."""
+    parent = RunFolder.open(look.path.resolve().parent)
+    if parent.spec.get("behaviour", "preferences") != "preferences":
+        log.info("the run's page gets the look's sections by `gnothi report %s --behaviour …`", parent.path)
+        return
+    with parent.lock():
+        parent.verify()
+        write_page(parent, experiment(parent.spec["experiment"]))
 
 
 def rewrite(folder: Path, *, behaviour: str | None = None) -> Path:
@@ -262,6 +296,10 @@ def headline_of(run_folder: RunFolder) -> tuple[tuple[str, str], Mapping[str, Ar
 
         lab = lab_of(spec)
         return lab.headline, lab.arms()
+    if spec["experiment"] == LOOK:
+        from gnothi.experiments.look.page import headline
+
+        return headline(spec)
     if spec["experiment"] not in STUDIES:
         return experiment(spec["experiment"]).headline, ARMS
     from gnothi.experiments.study.page import arms_of
@@ -270,6 +308,17 @@ def headline_of(run_folder: RunFolder) -> tuple[tuple[str, str], Mapping[str, Ar
 
     study = study_of(parse(spec))
     return study.headline, arms_of(study)
+
+
+def meaning_of(run_folder: RunFolder) -> Callable[[str], str]:
+    """A function from the name of a run's estimate to what it is; nothing for names that are not known."""
+    name = run_folder.spec.get("experiment")
+    if name in LABS:
+        from gnothi.experiments.labs.plan import lab_class
+
+        known = lab_class(str(name)).estimates
+        return lambda estimate: known.get(estimate.partition("/")[0], "")
+    return lambda estimate: meaning(estimate, study=name in STUDIES)
 
 
 def summary_line(run_folder: RunFolder) -> str:

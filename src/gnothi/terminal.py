@@ -42,10 +42,15 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     Console().print(table)
 
 
-def print_estimates(estimates: Sequence[Estimate]) -> None:
+def print_estimates(estimates: Sequence[Estimate], meaning: Callable[[str], str] = lambda _: "") -> None:
     """Print every estimate with its interval and n, or the reason why it is missing.
 
-    On a terminal arms stand below the name of their estimate; where it is narrow, notes take a line of their own.
+    On a terminal arms stand below the name of their estimate and what it is; where it is narrow, notes take a line of
+    their own.
+
+    Args:
+        estimates: All of a run.
+        meaning: Name of an estimate -> what it is, or nothing.
     """
     rows = [estimate_row(e) for e in estimates]
     if not sys.stdout.isatty():
@@ -59,7 +64,7 @@ def print_estimates(estimates: Sequence[Estimate]) -> None:
     wide = console.width >= WIDE
     console.print(Text(_ARM_LINE.format("", *_NUMBERS), style="dim"))
     for name in dict.fromkeys(row["estimate"] for row in rows):
-        console.print(Text(_cell(name), style="bold"))
+        console.print(Text(_cell(name), style="bold") + Text(f"  {_cell(meaning(name))}".rstrip(), style="dim"))
         for row in rows:
             if row["estimate"] != name:
                 continue
@@ -88,7 +93,10 @@ def estimate_row(e: Estimate) -> dict[str, Any]:
 
 
 def print_headline(
-    estimates: Sequence[Estimate], headline: tuple[str, str] = HEADLINE, arms: Mapping[str, Arm] | None = None
+    estimates: Sequence[Estimate],
+    headline: tuple[str, str] = HEADLINE,
+    arms: Mapping[str, Arm] | None = None,
+    control: str = "null control",
 ) -> None:
     """Print the headline's number for every arm, on standard error.
 
@@ -98,6 +106,7 @@ def print_headline(
         estimates: All of a run.
         headline: Name and arm of the estimate that answers the run's question; that arm comes first in a study.
         arms: The run's own, to tell null controls; by default those of `preferences` for its headline, else none.
+        control: What an arm that is there to compare with is called.
     """
     name, first = headline
     known = arms if arms is not None else ARMS if name == HEADLINE[0] else {}
@@ -110,7 +119,7 @@ def print_headline(
     for e in rows:
         row = estimate_row(e)
         arm = _cell(e.arm) if len(e.arm) <= _MOST_ARM else _cell(e.arm[: _MOST_ARM - 1]) + "…"
-        kind = "null control" if e.arm in known and known[e.arm].control else ""
+        kind = control if e.arm in known and known[e.arm].control else ""
         value, note = row["value"], _cell(row["note"])
         if e.value is not None and e.gate not in NOT_INTERPRETED and e.reason:
             no_interval[e.reason] = no_interval.get(e.reason, 0) + 1

@@ -23,7 +23,8 @@ def show(
 
     if as_json + as_csv + as_latex > 1:
         raise SpecError("--json, --csv and --latex must be given one at a time, got several.")
-    estimates = RunFolder.open(path).estimates()
+    run = RunFolder.open(path)
+    estimates = run.estimates()
     if as_json:
         print(json.dumps([e.to_json() for e in estimates], indent=1))
         return
@@ -34,9 +35,10 @@ def show(
     elif as_latex:
         print(tables.to_latex(estimates), end="")
     else:
+        from gnothi import pipeline
         from gnothi.terminal import print_estimates
 
-        print_estimates(estimates)
+        print_estimates(estimates, pipeline.meaning_of(run))
 
 
 @app.command(epilog="Example: gnothi report runs/seven")

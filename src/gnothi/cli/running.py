@@ -144,7 +144,8 @@ def go(spec: dict[str, Any], folder: Path, engine: str, workers: int, strict: bo
     for failure in failures:
         print(f"gnothi: {failure.job} failed: {failure.message}", file=sys.stderr)
     estimates = run_folder.estimates()
-    print_headline(estimates, *pipeline.headline_of(run_folder))
+    words = {"control": "control"} if spec["experiment"] in LABS else {}
+    print_headline(estimates, *pipeline.headline_of(run_folder), **words)
     print(f"page: {folder / 'report.html'}", file=sys.stderr)
     print(pipeline.summary_line(run_folder))
     if failures:

@@ -3,6 +3,8 @@
 Numbers of labs are shares, steps, losses and norms alike, so they are written with as many digits as they need.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from gnothi.records import DAMAGED, NOT_INSTILLED, NOT_INTERPRETED, Estimate
@@ -21,30 +23,39 @@ def reading(value: float | None) -> str:
     >>> reading(0.8749), reading(4520.0), reading(0.00321), reading(-0.00001), reading(None), reading(37.25)
     ('0.87', '4,520', '0.0032', '-1.0e-05', 'none', '37.2')
     """
-    if value is None:
-        return "none"
-    size = abs(value)
-    if value == 0:
-        return "0"
-    if size >= 100:
-        return f"{value:,.0f}"
-    if size >= 10:
-        return f"{value:.1f}"
-    if size >= 0.095:
-        return f"{value:.2f}"
-    return f"{value:.2g}" if size >= 0.0001 else f"{value:.1e}"
+    return "none" if value is None else _written(value, [value])
 
 
-def brackets(low: float | None, high: float | None) -> str:
-    """An interval for reading, or nothing."""
-    return "" if low is None and high is None else f"[{reading(low)}, {reading(high)}]"
+def reading_interval(low: float | None, high: float | None, value: float | None = None) -> str:
+    """An interval in as many digits as its numbers need together, or nothing."""
+    known = [v for v in (value, low, high) if v is not None]
+    ends = ["none" if v is None else _written(v, known) for v in (low, high)]
+    return "" if low is None and high is None else f"[{ends[0]}, {ends[1]}]"
 
 
 def with_interval(e: Estimate) -> str:
-    """`0.87 [0.80, 0.91]`, `0.87 (no interval)` or `none`."""
-    if e.value is None:
-        return "none"
-    return f"{reading(e.value)} {brackets(e.low, e.high) or '(no interval)'}"
+    """A value and its interval with the same digits: `0.87 [0.80, 0.91]`, `0.87 (no interval)` or `none`."""
+    value, interval = cells(e)
+    return value if e.value is None else f"{value} {interval or '(no interval)'}"
+
+
+def cells(e: Estimate) -> tuple[str, str]:
+    """Value and interval of an estimate, as text; `none` and nothing where they are missing."""
+    known = [v for v in (e.value, e.low, e.high) if v is not None]
+    value = "none" if e.value is None else _written(e.value, known)
+    return value, reading_interval(e.low, e.high, e.value)
+
+
+def _written(value: float, beside: Sequence[float]) -> str:
+    """A number with the digits that the largest of those beside it needs."""
+    size = max(abs(v) for v in beside)
+    if size == 0:
+        return "0"
+    if size < 0.0001:
+        return f"{value:.1e}"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.095 else 1 - math.floor(math.log10(size))
+    text = f"{value:,.{digits}f}"
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
 
 
 def answer(view: RunView) -> str:
@@ -140,8 +151,8 @@ def section(view: RunView) -> dict[str, Any]:
 def _row(view: RunView, e: Estimate) -> dict[str, Any]:
     return {
         "arm": e.arm,
-        "value": None if e.value is None else reading(e.value),
-        "interval": brackets(e.low, e.high),
+        "value": None if e.value is None else cells(e)[0],
+        "interval": cells(e)[1],
         "n": e.n,
         "points": e.n_points,
         "missing": e.n_missing,

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from gnothi.errors import SpecError
 from gnothi.experiments import labs
@@ -24,8 +24,8 @@ class Example(AbstractLab):
     question = "Does a line learn the slope of its points?"
     headline = ("example.slope", "tuned")
     subject = "The slope learned is"
-    costs = {"tiny": "a second", "quick": "less"}
-    estimates = {
+    costs: ClassVar = {"tiny": "a second", "quick": "less"}
+    estimates: ClassVar = {
         "example.slope": "the slope that a line has learned",
         "example.loss": "mean square error at the end",
         "example.never": "what no unit ever gives",
@@ -110,7 +110,9 @@ class Example(AbstractLab):
     def tables(self, units: Units, estimates: Sequence[Estimate]) -> Sequence[LabTable]:
         del units
         rows = [[e.arm, e.value, 2.0 if e.arm == "tuned" else None] for e in estimates if e.name == "example.slope"]
-        return [LabTable(title="Beside the truth", caption="Ours and planted.", columns=("arm", "ours", "truth"), rows=rows)]
+        return [
+            LabTable(title="Beside the truth", caption="Ours and planted.", columns=("arm", "ours", "truth"), rows=rows)
+        ]
 
     def notes(self) -> Sequence[str]:
         return ("A line has one parameter.",)

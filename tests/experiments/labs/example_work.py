@@ -13,13 +13,16 @@ from gnothi.errors import TrainingError
 from gnothi.experiments.labs.base import Bench, LabJob, UnitData
 from gnothi.rng import stream
 
+BREAKS = 900
+"""Planted: a run of seed 900 + k breaks its unit k."""
+
 
 def work(spec: Mapping[str, Any], job: LabJob, bench: Bench) -> UnitData:
     """The shared points, or a line fitted to them."""
     if job.name == "points":
         x = stream(spec["seed"], "points").normal(size=50).astype(np.float32)
         return UnitData(record={"n": np.int64(len(x))}, tensors={"x": torch.from_numpy(x)})
-    if job.name == f"tuned-{spec['seed'] - 900}":  # planted: seed 900 + k breaks unit k
+    if job.name == f"tuned-{spec['seed'] - BREAKS}":
         raise TrainingError("the loss must stay finite, got inf. Take a smaller rate.")
     parent = bench.parent("points")
     assert parent.record["n"] == 50
