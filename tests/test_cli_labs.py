@@ -135,7 +135,7 @@ def test_a_run_is_shown_in_every_form(gnothi, run: Path):
 
 def test_on_a_terminal_each_name_says_what_it_is(gnothi, run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    plain = re.sub(r"\x1b\[\d*m", "", gnothi("show", run).out)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", gnothi("show", run).out)
     assert "example.slope  the slope that a line has learned" in plain
 
 

@@ -64,7 +64,8 @@ def print_estimates(estimates: Sequence[Estimate], meaning: Callable[[str], str]
     wide = console.width >= WIDE
     console.print(Text(_ARM_LINE.format("", *_NUMBERS), style="dim"))
     for name in dict.fromkeys(row["estimate"] for row in rows):
-        console.print(Text(_cell(name), style="bold") + Text(f"  {_cell(meaning(name))}".rstrip(), style="dim"))
+        said = _cell(meaning(name))
+        console.print(Text.assemble((_cell(name), "bold"), (f"  {said}" if said else "", "dim")))
         for row in rows:
             if row["estimate"] != name:
                 continue
