@@ -1,0 +1,79 @@
+"""The story models' own tokenizer, and records as rows of token ids.
+
+Source: the paper's models have a byte-pair tokenizer of 8,192 tokens that splits digits and falls back to bytes; so has
+this one, from the `tokenizers` library, of whatever size, trained on the text at hand. `<bos>` stands before each record
+and ends it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from gnothi.errors import DataError
+from gnothi.testbeds.stories.records import STORY, Record, instruction
+
+BOS, PAD = "<bos>", "<pad>"
+BOS_ID, PAD_ID = 0, 1
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+    """Learn byte pairs.
+
+    Args:
+        texts: What to learn from.
+        size: Tokens at most; 258 are the specials and the bytes.
+
+    Raises:
+        DataError: Too few tokens for the bytes.
+    """
+    if size < 300:
+        raise DataError(f"vocabulary must have at least 300 tokens (258 are bytes and specials), got {size}.")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=[BOS, PAD],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return tokenizer
+
+
+def prompts(tokenizer: Tokenizer, records: Sequence[Record], rng: np.random.Generator) -> list[list[int]]:
+    """Token ids of each record's instruction, from `<bos>` to `Story:`."""
+    encoded = tokenizer.encode_batch([instruction(record, rng) for record in records])
+    return [[BOS_ID, *e.ids] for e in encoded]
+
+
+def encode(
+    tokenizer: Tokenizer, records: Sequence[Record], rng: np.random.Generator
+) -> tuple[list[list[int]], list[int]]:
+    """Whole records.
+
+    Returns:
+        (n,) token ids with `<bos>` at both ends, and (n,) where the story begins in each.
+    """
+    heads = prompts(tokenizer, records, rng)
+    bodies = tokenizer.encode_batch([f" {record.story}" for record in records])
+    rows = [[*head, *body.ids, BOS_ID] for head, body in zip(heads, bodies, strict=True)]
+    return rows, [len(head) for head in heads]
+
+
+def stories_alone(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of stories without instructions, after `<bos>`."""
+    return [[BOS_ID, *e.ids] for e in tokenizer.encode_batch([f" {text}" for text in texts])]
+
+
+def story_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """What a model wrote, cut where it begins another instruction."""
+    told = tokenizer.decode(list(ids)).strip()
+    for line in (f"{STORY}:", "Words:", "Features:", "Summary:", "Sentence:"):
+        told = told.split(line)[0]
+    return " ".join(told.split())
