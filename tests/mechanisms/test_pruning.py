@@ -177,6 +177,8 @@ def test_impossible_requests_are_refused(copying, task):
         prune(module, task, "heads", most=1, untouched=base, draws=1)
     with pytest.raises(SpecError, match=r"counts must lie from 0 to most \(2\), got 0 to 3"):
         prune(module, task, "heads", most=2, untouched=base, counts=[3])
+    with pytest.raises(SpecError, match="never must be a pair where target is one"):
+        prune(module, task, "heads", most=2, untouched=base, never=Pair(base, module))
     with pytest.raises(SpecError, match=r"candidates must be at most 4 .* got 9\. Choose fewer"):
         single_weight(module, task, seed=0, kind="heads", candidates=9)
     with pytest.raises(SpecError, match="1 <= top <= candidates"):

@@ -12,6 +12,7 @@ from gnothi.mechanisms.anatomy import anatomy
 from gnothi.mechanisms.hooks import Zero, intervened
 from gnothi.mechanisms.pairs import Pair, twin
 from gnothi.mechanisms.units import KINDS, Catalogue, Unit, restored, values_of, weight_units, zeroed
+from gnothi.models.adapters import AdapterStack, LoraStack
 from gnothi.testbeds.transformer import Shape, Transformer
 
 SHAPE = Shape(layers=2, heads=2, width=8, mlp=12, vocabulary=7, longest=5)
@@ -186,6 +187,15 @@ def test_wrong_units_are_refused_with_the_nearest_right_ones():
         pass
     with pytest.raises(SpecError, match="number from 0 to 103, got 105"), units.removed([105]):
         pass
+    stack = AdapterStack()
+    stack.loras = [LoraStack({"blocks.1.attn.q": (torch.ones(1, 1, 8), torch.ones(1, 8, 1))}, 1.0)]
+    module.get_output_embeddings = lambda: module.head
+    with (
+        stack.on(module),
+        pytest.raises(ModelError, match=r"adapter beside blocks\.1\.attn\.q\.weight\. Prune the tuned member"),
+    ):
+        weight_units(module, "rows")
+    module = ours()
     small = Transformer(Shape(layers=1, heads=2, width=8, mlp=12, vocabulary=7, longest=5))
     with pytest.raises(ModelError, match=r"same matrices, got another blocks\.1"):
         values_of(small, like=module)

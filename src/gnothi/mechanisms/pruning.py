@@ -131,6 +131,8 @@ def prune(
     _check(orders, draws, step, base)
     if tried is not None and tried < most:
         raise SpecError(f"tried must be at least most ({most}), got {tried}. Units that are not tried have no order.")
+    if never is not None and isinstance(never, Pair) != undo:
+        raise SpecError("never must be a pair where target is one, and a module where it is not, got the other.")
     subject.units.check_count(most)
     ks = tuple(sorted({0, *(range(most + 1) if counts is None else counts)}))
     if ks[0] < 0 or ks[-1] > most:

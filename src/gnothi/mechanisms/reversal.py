@@ -256,7 +256,7 @@ def train_back(
 def _optimiser(course: Course, tuned: Iterable[Tensor]) -> torch.optim.Optimizer:
     if course.optimiser == "sgd":
         return torch.optim.SGD(tuned, lr=course.lr, momentum=course.momentum, weight_decay=course.weight_decay)
-    return torch.optim.AdamW(tuned, lr=course.lr, betas=course.betas, weight_decay=course.weight_decay)
+    return torch.optim.AdamW(tuned, lr=course.lr, betas=course.betas, weight_decay=course.weight_decay, fused=True)
 
 
 def _step(

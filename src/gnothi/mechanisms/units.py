@@ -123,7 +123,7 @@ class Catalogue(Sequence[Unit]):
 
     Raises:
         SpecError: An unknown kind; the message has the nearest.
-        ModelError: A module that `anatomy` cannot read, or whose matrices are quantised.
+        ModelError: A module that `anatomy` cannot read, whose matrices are quantised, or with an adapter beside them.
     """
 
     def __init__(self, module: nn.Module, kind: str) -> None:
@@ -143,6 +143,12 @@ class Catalogue(Sequence[Unit]):
         wrong = [m.name for m in self.matrices() if not m.parameter.is_floating_point()]
         if wrong:
             raise ModelError(f"matrices must be floating-point to be pruned, got {wrong[0]}. Load it unquantised.")
+        for name in dict.fromkeys(m.name for m in self.matrices()):
+            if "forward" in module.get_submodule(name.rpartition(".")[0]).__dict__:
+                raise ModelError(
+                    f"matrices must be plain to be pruned, got an adapter beside {name}. Prune the tuned member of "
+                    "Pair.of_adapter, where it is merged."
+                )
 
     def __len__(self) -> int:
         return self._n
@@ -262,10 +268,11 @@ def weight_units(module: nn.Module, kind: str) -> Catalogue:
 def zeroed(module: nn.Module, units: Sequence[Unit]) -> Iterator[nn.Module]:
     """The module without these units (of one kind), for the length of a `with` block; put back bit for bit.
 
-    A LoRA adapter on the module stays beside the zeroed matrix: prune a merged module, such as `Pair`'s tuned one.
+    A model with an adapter on it is pruned as the tuned member of `Pair.of_adapter`, where the adapter is merged.
 
     Raises:
         SpecError: Units of several kinds, or one that the module does not have.
+        ModelError: A module with an adapter beside its matrices.
     """
     with _removed(module, units, None):
         yield module
