@@ -134,14 +134,14 @@ def test_a_model_that_was_pushed_off_the_task_comes_back_sooner_than_one_that_ne
 
         return fresh
 
-    def run():
+    def run(steps: int = 40):
         return revive(
             {"tuned": start("tuned"), "scratch": start("scratch")},
             batches=copying.batches,
             loss=copying.loss,
             evaluate=copying.rows(100, 30).accuracy,
             tune_evaluate=copying.rows(100, 31).accuracy,
-            course=Course(steps=40, every=5, lr=1.0),
+            course=Course(steps=steps, every=5, lr=1.0),
             rates=[3e-3, 3e-2],
             level=0.9,
             seeds=[0, 1],
@@ -154,6 +154,8 @@ def test_a_model_that_was_pushed_off_the_task_comes_back_sooner_than_one_that_ne
     assert tuned < scratch and found["tuned"].curves[0].values[0] < 0.4
     n = len(started)
     assert n == 2 * (2 + 2) and run() == found and len(started) == n, "finished curves are not made again"
+    with pytest.raises(StoreError, match="must be of this training, got one of another"):
+        run(steps=41)
 
 
 COURSE = Course(steps=12, every=4, lr=1e-2, schedule=Schedule(warmup=0.25, end=0.1), dropout=True, keep_every=4)

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from gnothi.errors import DataError, SpecError
-from gnothi.files import write_atomically
+from gnothi.errors import DataError, SpecError, StoreError
+from gnothi.files import digest, write_atomically
 from gnothi.intervals import missing, over_units
 from gnothi.mechanisms.reversal import Course, Curve, Evaluate, train_back
 from gnothi.mechanisms.training_state import FILE
@@ -299,6 +299,7 @@ def revive(
 
     Raises:
         SpecError: Seeds that tune and count, or no arms.
+        StoreError: A folder that holds trainings by another recipe.
     """
     both = sorted(set(seeds) & set(tuning_seeds))
     if both or not arms or not seeds:
@@ -311,8 +312,10 @@ def revive(
 
         def run(lr: float, seed: int, trial: bool, arm: str = arm, start: Start = start) -> Curve:
             nonlocal done
+            how = replace(course, lr=lr, until=level if trial else course.until)
             place = None if folder is None else folder / f"{arm}-{lr:g}-{seed}"
-            curve = _kept(place)
+            key = digest([arm, seed, trial, level, how.to_json()])
+            curve = _kept(place, key)
             if curve is None:
                 module = start(seed)
                 curve = train_back(
@@ -320,14 +323,14 @@ def revive(
                     batches(seed),
                     loss,
                     tune_evaluate if trial else evaluate,
-                    replace(course, lr=lr, until=level if trial else course.until),
+                    how,
                     seed=seed,
                     also=None if trial else also,
                     parameters=None if parameters is None else parameters(module),
                     folder=place,
-                    key=f"{arm} {lr!r} {seed} {trial}",
+                    key=key,
                 )
-                _keep(place, curve)
+                _keep(place, key, curve)
             done += 1
             if progress is not None:
                 progress(arm, done, total)
@@ -340,15 +343,20 @@ def revive(
     return found
 
 
-def _kept(folder: Path | None) -> Curve | None:
+def _kept(folder: Path | None, key: str) -> Curve | None:
     """The curve of a training that is over."""
     path = None if folder is None else folder / _CURVE
-    return Curve.of_json(json.loads(path.read_text(encoding="utf-8"))) if path is not None and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if kept["key"] != key:
+        raise StoreError(f"{path} must be of this training, got one of another. Delete it to train from the start.")
+    return Curve.of_json(kept["curve"])
 
 
-def _keep(folder: Path | None, curve: Curve) -> None:
+def _keep(folder: Path | None, key: str, curve: Curve) -> None:
     """Keep the curve of a training that is over, and its state no longer."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / _CURVE, json.dumps(curve.to_json()))
+        write_atomically(folder / _CURVE, json.dumps({"key": key, "curve": curve.to_json()}))
         (folder / FILE).unlink(missing_ok=True)
