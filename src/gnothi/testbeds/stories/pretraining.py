@@ -74,7 +74,7 @@ class Recipe:
 
 
 def new_model(
-    size: Mapping[str, int], vocabulary: int, *, seed: int, device: torch.device | None = None
+    *, layers: int, heads: int, width: int, mlp: int, longest: int, vocabulary: int, seed: int, device: str = "cpu"
 ) -> Transformer:
     """A story model before its first step: pre-norm, GELU, no biases, head and embedding one matrix.
 
