@@ -103,6 +103,25 @@ def test_k_is_chosen_on_one_set_and_shown_on_another(copying):
     assert found.lift("gradient") < -0.4  # what it costs is shown, though it was not chosen by
 
 
+def test_k_looks_good_where_it_is_chosen_and_not_on_fresh_data_where_nothing_is_hidden(copying):
+    """Random models and random labels: what the best K adds is luck of the data that it was chosen on."""
+    lifts, luck = [], []
+    for seed in range(8):
+        module = Transformer(copying.shape, seed=seed)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter *= 8  # so that removing a row changes answers
+        score_on, choose_on, show_on = (
+            copying.rows(n, 900 + 3 * seed + i, random_labels=True) for i, n in enumerate((64, 64, 400))
+        )
+        task = PruneTask.of_answers(score_on, choose_on, {"labels": show_on})
+        found = prune(module, task, "rows", most=8, counts=(2, 4, 6, 8), orders=["again"], untouched=module)
+        lifts.append(found.lift("again"))
+        curve = found.curve("again")
+        luck.append(max(curve.choose) - curve.choose[0])
+    assert abs(sum(lifts) / 8) < 0.025 < sum(luck) / 8
+
+
 def test_theta_times_gradient_is_leave_one_out_for_small_changes():
     base = Transformer(Shape(layers=2, heads=2, width=8, mlp=12, vocabulary=5, longest=6), seed=2).double()
     draws = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""What pruning found, as plain values: curves over the number of units removed, and the units by place."""
+"""What pruning found, as plain values: curves over the number of units removed, and the units by place. No torch here."""
 
 import math
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gnothi.errors import DataError
-from gnothi.mechanisms.units import Unit
+from gnothi.mechanisms.unit import Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

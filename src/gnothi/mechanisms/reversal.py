@@ -20,8 +20,11 @@ from torch import Tensor, nn
 
 from gnothi.errors import SpecError, TrainingError
 from gnothi.mechanisms.answers import still
+from gnothi.mechanisms.curves import Curve
 from gnothi.mechanisms.training_state import load_state, save_state
 from gnothi.rng import integer
+
+__all__ = ["OPTIMISERS", "Course", "Curve", "Evaluate", "Schedule", "train_back"]
 
 OPTIMISERS = ("adamw", "sgd")
 
@@ -106,59 +109,6 @@ class Course:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """What a training was found to do, by step."""
-
-    steps: tuple[int, ...]
-    """Steps done at each look, from 0."""
-    values: tuple[float, ...]
-    """What `evaluate` said at each."""
-    others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Further evaluations, by name."""
-    losses: tuple[float, ...] = ()
-    """Loss of each step, before its update."""
-    horizon: int
-    """Steps that it was to take."""
-    ended: str = "whole"
-    """`whole`, `reached` (what it was to be trained until) or `broke` (a loss that is no number)."""
-
-    @property
-    def area(self) -> float:
-        """Mean of `values` over the horizon, by trapezoids; after an end before it, the last value counts on.
-
-        >>> Curve(steps=(0, 10), values=(0.0, 1.0), horizon=20, ended="reached").area
-        0.75
-        """
-        total = 0.0
-        for i in range(1, len(self.steps)):
-            total += (self.steps[i] - self.steps[i - 1]) * (self.values[i] + self.values[i - 1]) / 2
-        return (total + (self.horizon - self.steps[-1]) * self.values[-1]) / self.horizon
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "steps": list(self.steps),
-            "values": list(self.values),
-            "others": {name: list(values) for name, values in self.others.items()},
-            "losses": list(self.losses),
-            "horizon": self.horizon,
-            "ended": self.ended,
-        }
-
-    @classmethod
-    def of_json(cls, plain: Mapping[str, Any]) -> "Curve":
-        """The inverse of `to_json`."""
-        return cls(
-            steps=tuple(plain["steps"]),
-            values=tuple(plain["values"]),
-            others={name: tuple(values) for name, values in plain["others"].items()},
-            losses=tuple(plain["losses"]),
-            horizon=plain["horizon"],
-            ended=plain["ended"],
-        )
 
 
 def train_back(
