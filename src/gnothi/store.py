@@ -46,6 +46,7 @@ _OURS = (
     "figures",
     "units",
     "checkpoints",
+    "look",
     ".lock",
 )
 _WAIT = 3.0  # seconds that workers of a killed run get to notice

@@ -6,11 +6,11 @@ import sys
 import typer
 
 # commands are listed in the order of these imports
-from gnothi.cli import running, labs, reading, making  # isort: skip
+from gnothi.cli import running, labs, looking, reading, making  # isort: skip
 from gnothi.cli.app import app
 from gnothi.errors import GnothiError
 
-__all__ = ["app", "labs", "main", "making", "reading", "running"]
+__all__ = ["app", "labs", "looking", "main", "making", "reading", "running"]
 
 
 def main() -> None:
