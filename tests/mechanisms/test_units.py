@@ -122,9 +122,9 @@ def test_undoing_every_unit_of_a_change_to_the_matrices_gives_the_base_back(kind
             for matrix in block.matrices.values():
                 matrix.value().add_(0.1 * torch.randn(matrix.value().shape))
     assert not torch.allclose(logits(tuned), logits(base))
-    with restored(tuned, base, list(weight_units(tuned, kind))):
+    with restored(Pair(base, tuned), list(weight_units(tuned, kind))):
         assert torch.equal(logits(tuned), logits(base))
-    with restored(tuned, base, []):
+    with restored(Pair(base, tuned), []):
         assert not torch.allclose(logits(tuned), logits(base))
 
 
@@ -133,7 +133,7 @@ def test_undoing_a_head_takes_keys_and_values_along_unless_they_are_shared(keys:
     base = llama(keys)
     tuned = twin(base, {name: p.detach() + 1 for name, p in base.named_parameters()})
     before = values(tuned)
-    with restored(tuned, base, [Unit("heads", 0, "attn.head", (1,))]):
+    with restored(Pair(base, tuned), [Unit("heads", 0, "attn.head", (1,))]):
         assert changed(tuned, before) == entries
 
 
@@ -199,4 +199,3 @@ def test_wrong_units_are_refused_with_the_nearest_right_ones():
     small = Transformer(Shape(layers=1, heads=2, width=8, mlp=12, vocabulary=7, longest=5))
     with pytest.raises(ModelError, match=r"same matrices, got another blocks\.1"):
         values_of(small, like=module)
-    assert Pair(module, ours()).base is module

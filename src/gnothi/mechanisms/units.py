@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from gnothi.errors import ModelError, SpecError
 from gnothi.mechanisms.anatomy import Anatomy, Matrix, anatomy
+from gnothi.mechanisms.pairs import Pair
 from gnothi.mechanisms.unit import KINDS, Unit
 
 __all__ = ["KINDS", "Catalogue", "Unit", "Values", "part_of", "restored", "values_of", "weight_units", "zeroed"]
@@ -238,15 +239,14 @@ def zeroed(module: nn.Module, units: Sequence[Unit]) -> Iterator[nn.Module]:
 
 
 @contextlib.contextmanager
-def restored(tuned: nn.Module, base: nn.Module, units: Sequence[Unit]) -> Iterator[nn.Module]:
+def restored(pair: Pair, units: Sequence[Unit]) -> Iterator[nn.Module]:
     """The tuned module with the base's values in these units (of one kind): their change undone. Put back bit for bit.
 
     Raises:
         SpecError: Units of several kinds, or one that the module does not have.
-        ModelError: Modules of different shapes.
     """
-    with _removed(tuned, units, values_of(base, like=tuned)):
-        yield tuned
+    with _removed(pair.tuned, units, values_of(pair.base, like=pair.tuned)):
+        yield pair.tuned
 
 
 def values_of(module: nn.Module, *, like: nn.Module | None = None) -> dict[str, Tensor]:
