@@ -99,6 +99,9 @@ def single_weight(
 ) -> Single:
     """Remove one unit: the best of a few candidates, and the best of many random ones.
 
+    Every unit tried costs one evaluation of `choose_on`: a batch of some hundred rows does, since it only has to find the
+    best, and what is reported comes from `show_on`.
+
     Args:
         target: As for `prune`.
         task: The task that is to come back; candidates and random units alike are chosen on `choose_on`.
