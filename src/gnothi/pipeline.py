@@ -313,6 +313,10 @@ def headline_of(run_folder: RunFolder) -> tuple[tuple[str, str], Mapping[str, Ar
 def meaning_of(run_folder: RunFolder) -> Callable[[str], str]:
     """A function from the name of a run's estimate to what it is; nothing for names that are not known."""
     name = run_folder.spec.get("experiment")
+    if name == LOOK:
+        from gnothi.experiments.look.names import ESTIMATES
+
+        return lambda estimate: ESTIMATES.get(estimate.partition("/")[0], "")
     if name in LABS:
         from gnothi.experiments.labs.plan import lab_class
 

@@ -17,8 +17,7 @@ from gnothi.experiments.look.prompts import Prompt
 from gnothi.experiments.look.readout import Reader, undone
 from gnothi.finetune.loop import TrainJob, train
 from gnothi.finetune.recipes import Recipe
-from gnothi.mechanisms.reversal import Curve
-from gnothi.mechanisms.revival import RateChoice, choose_rate
+from gnothi.mechanisms.curves import Curve, RateChoice, choose_rate
 from gnothi.models.local import LocalModel
 from gnothi.records import TrainRow
 

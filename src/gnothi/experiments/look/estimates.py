@@ -11,6 +11,7 @@ from gnothi.experiments.look.prompts import CHOICE, REPORT
 from gnothi.experiments.look.spec import LookSpec, parent_of, parse
 from gnothi.experiments.study.design import UNTUNED
 from gnothi.intervals import Kind, Labels, missing, over_units, paired
+from gnothi.mechanisms.curves import Reached, speed_up, steps_over_seeds
 from gnothi.records import Estimate
 from gnothi.rng import stream
 from gnothi.store import RunFolder, read_estimates
@@ -250,8 +251,6 @@ def _over(name: str, arm: str, models: Sequence[Seen], why: str | None) -> Estim
 
 
 def _steps(arm: str, models: Sequence[Seen], what: str, why: str | None) -> Estimate:
-    from gnothi.mechanisms.revival import steps_over_seeds
-
     name = f"look.steps_back/{what}"
     if why is not None and name in ABOUT_REPORTS:
         return missing(name, arm, f"not interpreted: {why}")
@@ -260,17 +259,13 @@ def _steps(arm: str, models: Sequence[Seen], what: str, why: str | None) -> Esti
     return steps_over_seeds([_reached(m, what) for m in models], name=name, arm=arm).mean
 
 
-def _reached(model: Seen, what: str) -> Any:
-    from gnothi.mechanisms.revival import Reached
-
+def _reached(model: Seen, what: str) -> Reached:
     steps, within = model.steps[what]
     return Reached(steps=steps, within=within, reason=None if steps is not None else f"not within {within} steps")
 
 
 def _against(arm: str, control: str, mine: Sequence[Seen], theirs: Sequence[Seen], why: str | None) -> list[Estimate]:
     """An arm less the one that was taught nothing, seed by seed."""
-    from gnothi.mechanisms.revival import speed_up
-
     label = f"{arm}_minus_{control}"
     by_seed = {m.seed: m for m in theirs}
     both = [(m, by_seed[m.seed]) for m in mine if m.seed in by_seed]

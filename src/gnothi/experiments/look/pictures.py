@@ -176,10 +176,11 @@ def _choice_map(tables: Tables) -> Picture | None:
         panels, _sites(tables), columns, abreast=_abreast(tables), x="block", unit=SHARE, centre=0.0, digits=2
     )
     caption = (
-        f"What giving one model the other's activations at a site would take back of the change between the options, by "
-        f"attribution patching on {tables.spec.prompts} items at most, mean of both directions and over models; sites are not "
-        "independent, so shares need not add up to 1. Each arm is measured on its own change, whose root mean square stands "
-        "above its panel: a control with a small change shows what shares are made of noise. Exact patching of the foremost sites stands in the table."
+        "What giving one model the other's activations at a site would take back of the change between the options, by "
+        f"attribution patching on at most {tables.spec.prompts} items, mean of both directions and over models. Sites are "
+        "not independent, so shares need not add up to 1. Each arm is measured on its own change, whose root mean square "
+        "stands above its panel: a control with a small change shows what shares are made of noise. Exact patching of the "
+        "foremost sites stands in the table."
     )
     return _picture("choice", "which sites carry the choice", figure, caption)
 

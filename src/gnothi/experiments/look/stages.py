@@ -14,9 +14,9 @@ from gnothi.experiments.look import back, maps, undo
 from gnothi.experiments.look.bench import LookBench, spaced
 from gnothi.experiments.look.prompts import CHOICE, OPTIONS, REPORT, Prompt, opposite_pairs
 from gnothi.experiments.look.readout import undone
+from gnothi.mechanisms.curves import steps_to
 from gnothi.mechanisms.probing import probe as fit_with_controls
 from gnothi.mechanisms.random_values import reinitialised
-from gnothi.mechanisms.revival import steps_to
 from gnothi.mechanisms.sites import Site
 from gnothi.rng import integer, stream
 
