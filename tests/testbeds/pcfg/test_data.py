@@ -44,7 +44,9 @@ def test_counts_are_set_with_the_fewest_changes_and_only_in_the_tail(letters: in
 def test_a_stretch_that_is_too_short_for_its_counts_is_refused():
     text = random_text(1, 8)
     with pytest.raises(DataError, match="counts must fit"):
-        set_counts(text, torch.ones_like(text, dtype=torch.bool), Two(0, 1, torch.tensor([5]), torch.tensor([4])), 3, draws())
+        set_counts(
+            text, torch.ones_like(text, dtype=torch.bool), Two(0, 1, torch.tensor([5]), torch.tensor([4])), 3, draws()
+        )
 
 
 def test_places_are_set():
@@ -90,7 +92,9 @@ def test_half_of_pretraining_strings_keep_their_natural_tail(world: World):
 
 
 def test_pretraining_asks_by_the_prior_and_through_jailbreak_tokens_for_a_only(world: World):
-    rows = world.pretraining(9000, world.generator(0, "p"), families=("count", "index", "count_1"), prior=PRIORS["high"])
+    rows = world.pretraining(
+        9000, world.generator(0, "p"), families=("count", "index", "count_1"), prior=PRIORS["high"]
+    )
     family, operand = rows.ids[:, 0], rows.ids[:, 1]
     for name in ("count", "index", "count_1"):
         asked = operand[family == TASKS.family(name)]

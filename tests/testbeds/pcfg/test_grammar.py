@@ -65,7 +65,9 @@ def test_a_file_is_read_and_its_faults_name_the_file(tmp_path):
         read_grammar(tmp_path / "nowhere.yaml")
 
 
-sides = st.lists(st.lists(st.sampled_from("abcxyz"), min_size=1, max_size=3).map(" ".join), min_size=1, max_size=3, unique=True)
+sides = st.lists(
+    st.lists(st.sampled_from("abcxyz"), min_size=1, max_size=3).map(" ".join), min_size=1, max_size=3, unique=True
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -67,7 +67,9 @@ def test_a_grammar_that_refers_to_itself_is_sampled_to_its_end():
 
 def test_a_long_rule_below_a_recursive_one_is_sampled_too():
     rules = {"s": {"x s": 1, "x": 1}, "x": ["y y", "y"], "y": ["a b", "c"]}
-    found = Sampler(make_grammar({"start": "s", "terminals": ["a", "b", "c"], "rules": rules})).strings(20_000, generator())
+    found = Sampler(make_grammar({"start": "s", "terminals": ["a", "b", "c"], "rules": rules})).strings(
+        20_000, generator()
+    )
     assert float(found.lengths.double().mean()) == pytest.approx(2 * 1.5 * 1.5, abs=0.1)
 
 

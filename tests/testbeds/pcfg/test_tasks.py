@@ -43,7 +43,14 @@ def test_answers_are_those_counted_by_hand(family: str):
 def test_a_prompt_says_family_operand_number_and_text():
     text = torch.tensor([[0, 1, 2] * 8], dtype=torch.uint8)
     short = TASKS.prompts(text, torch.tensor([0]), torch.tensor([1]))[0].tolist()
-    assert short == [TASKS.family("count"), 1, TASKS.number(16), TASKS.mark("SOT"), *text[0].tolist(), TASKS.mark("ART")]
+    assert short == [
+        TASKS.family("count"),
+        1,
+        TASKS.number(16),
+        TASKS.mark("SOT"),
+        *text[0].tolist(),
+        TASKS.mark("ART"),
+    ]
     full = Tasks(terminals=3, window=24, last=16, rank=3, full=True)
     long = full.prompts(text, torch.tensor([2]), torch.tensor([1]))[0].tolist()
     assert long[:5] == [full.mark("SOS"), full.family("index"), 1, full.number(3), full.mark("SOT")]

@@ -140,9 +140,9 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "layers": 4, "heads": 4, "width": 192, "mlp": 768, "dropout": 0.0, "spread": 0.5,
         "steps": 4000, "batch": 128, "rate": 1e-3, "muon": 0.02, "text_every": 4,
         "priors": ("low",), "correlated": (0.0, 1.0), "rates": ("medium", "small"),
-        "large": 1e-3, "medium": 1e-4, "small": 1e-5, "tune_steps": 1000, "tune_batch": 96,
+        "large": 3e-3, "medium": 3e-4, "small": 3e-5, "tune_steps": 800, "tune_batch": 96,
         "parts": ("prune", "probe", "revive"), "mixes": (0.1,), "most": 20,
-        "back_steps": 600, "back_rates": (1e-3, 1e-4), "test": 1000, "look": 500,
+        "back_steps": 500, "back_rates": (1e-3, 3e-4), "test": 800, "look": 400,
     },
     "paper": {
         "seeds": 1, "window": 250, "last": 40, "rank": 6, "full": True,
@@ -294,6 +294,8 @@ class Plan:
         cells = [Cell(prior=p, rate=r, correlated=c) for p in s.priors for r in s.rates for c in ends]
         if not s.quick and s.size == "tiny":
             cells = [c for c in cells if c.rate != "medium" or c.prior == self.first]
+        if s.size == "small":
+            cells = [c for c in cells if c.rate == s.rates[-1] and c.prior == self.first]
         cells += [c for c in self.others() if c.jailbreak or c.wrong or c.mixed == min(s.mixes)]
         return [
             *(pretrained(p) for p in (*s.priors, "noa")),

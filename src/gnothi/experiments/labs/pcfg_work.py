@@ -321,13 +321,13 @@ def _probe(s: Setting, job: LabJob, bench: Bench) -> UnitData:
             Answers(ids=r.ids, labels=part, batch=256 if s.device.type == "cpu" else 1024)
             for r, part in zip(sets, labels.split([len(r) for r in sets]), strict=True)
         ]
-        ours, random = ([activations(m, one, sites) for one in answers] for m in (model, fresh))
+        ours, random = ([_on_cpu(activations(m, one, sites)) for one in answers] for m in (model, fresh))
         for i, site in enumerate(sites):
             found = probe(
                 ours[0][site],
-                answers[0].labels,
+                answers[0].labels.cpu(),
                 ours[1][site],
-                answers[1].labels,
+                answers[1].labels.cpu(),
                 classes=len(values),
                 seed=job.seed,
                 site=str(site),
@@ -338,6 +338,11 @@ def _probe(s: Setting, job: LabJob, bench: Bench) -> UnitData:
             rows.append({"operand": "ab"[operand], "depth": i, **found.row()})
             bench.report(len(rows), 2 * len(sites), "probing")
     return UnitData(record=dict(s.about), tables={"probes": pd.DataFrame(rows)})
+
+
+def _on_cpu(found: Mapping[Site, torch.Tensor]) -> dict[Site, torch.Tensor]:
+    """Probes are small and take many steps: a processor is faster."""
+    return {site: x.cpu() for site, x in found.items()}
 
 
 def _course(s: Setting, lr: float, until: float | None) -> Course:

@@ -9,6 +9,7 @@ Source: arXiv:2311.12786, section C.2: AdamW, 20% of linear warm-up, cosine. Our
 loss, which is that of the answer plus that of the text, where the paper has one mean over the sequence.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -202,15 +203,12 @@ def pretrain(
         done, found.losses, found.looks = facts["done"], facts["losses"], facts["looks"]
     started = saved = time.monotonic()
     model.train()
-    cuda = [world.device] if world.device.type == "cuda" else []
     while done < recipe.steps:
         stretch = done // STRETCH
         steps = min(STRETCH, recipe.steps - done)
         rows = draw(steps * recipe.batch, world.generator(seed, "pretraining", stretch))
         total = torch.zeros((), device=world.device)
-        # torch's dropout draws from its one global stream, which is lent to this stretch and given back
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(integer(seed, "pcfg", "dropout", stretch))
+        with _dropout_from(integer(seed, "pcfg", "dropout", stretch), model, world.device):
             for i in range(steps):
                 part = rows.part(i * recipe.batch, (i + 1) * recipe.batch)
                 text = recipe.text_every and (done + i) % recipe.text_every == 0
@@ -251,6 +249,17 @@ def _optimisers(model: Transformer, recipe: Recipe) -> tuple[list[torch.optim.Op
     rest = [p for p in model.parameters() if id(p) not in ours]
     adam = torch.optim.AdamW(rest, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
     return [adam], Muon(matrices) if matrices else None
+
+
+@contextlib.contextmanager
+def _dropout_from(seed: int, model: Transformer, device: torch.device) -> Iterator[None]:
+    """Dropout's draws from a seed: they come from torch's one global stream, which is lent and given back."""
+    if not model.shape.dropout:
+        yield
+        return
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _autocast(ids: Tensor) -> torch.autocast:
