@@ -125,10 +125,17 @@ def _inputs_are_operators(operator: SOp, walk: _Walk) -> bool:
         if isinstance(stranger, Selector):
             what, fix = "a selector", "Count with selector_width or read with aggregate."
         elif isinstance(operator, language.SelectorWidth | language.Aggregate):
-            what, fix = _shown(stranger), "Make a selector with select(keys, queries, predicate)."
+            what, fix = _shown(stranger), "Make selectors with select(keys, queries, predicate)."
         else:
             what, fix = _shown(stranger), "A fixed value goes into the function."
         walk.problems.append(f"{walk.names[operator]} must read sequence operators, got {what}. {fix}")
+    selector = getattr(operator, "selector", None)
+    if isinstance(selector, SOp):
+        walk.problems.append(
+            f"{walk.names[operator]} must read a selector, got {walk.names[selector]}. "
+            "Make one with select(keys, queries, predicate)."
+        )
+        return False
     return not strangers and walk.known(*operator.inputs)
 
 
