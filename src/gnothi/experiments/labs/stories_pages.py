@@ -165,7 +165,7 @@ def _every_rate(found: Found) -> Any:
         if drawn:
             panels.append((f"learning rate {lr:g}", drawn))
     return grid_of_curves(
-        panels, min(3, max(1, len(panels))), x="steps of reverse fine-tuning", y="rate", y_range=(0, 1)
+        panels, columns=min(3, max(1, len(panels))), x="steps of reverse fine-tuning", y="rate", y_range=(0, 1)
     )
 
 

@@ -21,6 +21,8 @@ LINES = ("Words", "Features", "Summary", "Sentence")
 STORY = "Story"
 _KEY = re.compile(r"^(Words|Features|Summary|Sentence|Random sentence|Story): *", re.MULTILINE)
 
+_NEXT = re.compile(r"(?:(?<=[.!?])|(?<=[.!?]\"))\s+(?=[A-Z\"])")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -78,11 +80,11 @@ def parse(text: str, where: str = "record") -> Record:
     """
     keys = list(_KEY.finditer(text))
     found: dict[str, str] = {}
-    for key, after in zip(keys, [*keys[1:], None], strict=True):
+    for i, key in enumerate(keys):
         name = key[1].replace("Random sentence", "Sentence")
         if name in found:
             raise DataError(f"{where} must have each line once, got {name!r} twice. Separate records from each other.")
-        found[name] = text[key.end() : after.start() if after else len(text)].strip()
+        found[name] = text[key.end() : keys[i + 1].start() if i + 1 < len(keys) else len(text)].strip()
     if not found.get(STORY):
         raise DataError(f"{where} must have a line that begins with 'Story:', got {text[:60]!r}. Check the file.")
     return Record(
@@ -95,8 +97,12 @@ def parse(text: str, where: str = "record") -> Record:
 
 
 def sentences(story: str) -> Sequence[str]:
-    """A story's sentences; a full stop inside quotes ends none unless the quote ends, too."""
-    return [s for s in re.split(r"(?<=[.!?])\s+(?=[A-Z])|(?<=[.!?]\")\s+", story.strip()) if s]
+    """A story's sentences: after an end mark, or a quote that ends with one, a capital or a quote begins the next.
+
+    >>> sentences('Tom fell. "Oh no!" he said. "Help!" Ann ran.')
+    ['Tom fell.', '"Oh no!" he said.', '"Help!"', 'Ann ran.']
+    """
+    return [s for s in _NEXT.split(story.strip()) if s]
 
 
 def _list(line: str) -> tuple[str, ...]:
