@@ -9,6 +9,7 @@ Pairs: the same item for two known agents who choose differently, or an item and
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,18 +33,22 @@ from gnothi.rng import stream
 PAIRS, REPEATS = 32, 2
 SHOWN = 3
 """Attributes of an item."""
+CASES = (("agents", True), ("exchanged", True), ("agents", False))
+"""Kind of pairs, and whether positions are patched one by one or all together; the first is the headline."""
 TOP = 50
 LEAST = 0.8
 """Rank correlation among the largest."""
 
 
-def prompts(model: LocalModel, n_items: int) -> list[Tensor]:
-    """For each item the (agents, T) token ids of the question put to every known agent."""
+def prompts(model: LocalModel, n_items: int) -> tuple[list[Tensor], tuple[int, int]]:
+    """For each item the (agents, T) token ids of the question put to every known agent; and the tokens of A and B."""
     domain, wording = OrganismDomain(n_shown=SHOWN), wording_for("organism")
     card = json.loads((organism_folder("organism") / CARD).read_text(encoding="utf-8"))
     agents = [context(known["name"]) for known in card["known_agents"]]
     items = domain.draw_items(agents[0], n_items, rng=stream(0, "benchmarks", "patching"), prefix="items")
-    return [torch.tensor([model.encode(wording.choice(item, agent))[0] for agent in agents]) for item in items]
+    asked = [wording.choice(item, agent) for item in items for agent in agents]
+    ids, answers = model.codec.encode_many(asked, [wording.options] * len(asked))
+    return list(torch.tensor(ids).unflatten(0, (n_items, -1))), (answers[0][0][0], answers[0][1][0])
 
 
 def pairs(body: Anatomy, found: list[Tensor], metric: Metric, kind: str, n: int) -> tuple[Tensor, Tensor]:
@@ -51,6 +56,8 @@ def pairs(body: Anatomy, found: list[Tensor], metric: Metric, kind: str, n: int)
     rng = stream(0, "benchmarks", "patching", kind)
     chosen: list[tuple[Tensor, Tensor]] = []
     for ids in found:
+        if len(chosen) == n:
+            break
         with torch.no_grad():
             prefers = metric(body.logits(ids))
         if kind == "agents":
@@ -70,7 +77,7 @@ def pairs(body: Anatomy, found: list[Tensor], metric: Metric, kind: str, n: int)
             chosen.append((first, second) if a > 0 else (second, first))
     if len(chosen) < n:
         raise ValueError(f"pairs: {n} must flip the choice, got {len(chosen)} of {len(found)} items. Draw more items.")
-    clean, corrupted = zip(*chosen[:n], strict=True)
+    clean, corrupted = zip(*chosen, strict=True)
     return torch.stack(clean), torch.stack(corrupted)
 
 
@@ -81,18 +88,16 @@ def agreement(exact: Patched, estimate: Patched) -> float:
     return float(spearmanr(theirs[top], ours[top]).statistic)  # type: ignore[attr-defined]
 
 
-def run(n: int = PAIRS, repeats: int = REPEATS) -> list[dict[str, Any]]:
-    """A row for each kind of pair, and one where a site is patched at all positions together."""
+def run(n: int = PAIRS, repeats: int = REPEATS, cases: Sequence[tuple[str, bool]] = CASES) -> list[dict[str, Any]]:
+    """One row a case."""
     torch.set_num_threads(1)
     model = LocalModel.load(organism_folder("organism"), name="organism")
-    module, wording = model.module, wording_for("organism")
+    module = model.module
     body, sites = anatomy(module), anatomy(module).sites()
-    asked = prompts(model, 4 * n)
-    right, wrong = (model.codec.join(letter) for letter in wording.options)
-    ids = [model.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (right, wrong)]
-    metric = logit_difference(ids[0], ids[1], -1)
+    asked, (right, wrong) = prompts(model, 3 * n)
+    metric = logit_difference(right, wrong, -1)
     rows = []
-    for kind, by_position in (("agents", True), ("exchanged", True), ("agents", False)):
+    for kind, by_position in cases:
         clean, corrupted = pairs(body, asked, metric, kind, n)
         given = (module, clean, corrupted, sites, metric)
         kept: dict[str, Patched] = {}
@@ -121,7 +126,7 @@ def run(n: int = PAIRS, repeats: int = REPEATS) -> list[dict[str, Any]]:
                 max_abs_diff=float((kept["ours"].effects.mean(-1) - kept["peer"].effects.mean(-1)).abs().max()),
                 # parameters get no gradient, so a backward pass has as many products as a forward pass
                 flops={"ours": 3 * forward, "peer": (places + 2) * forward},
-                headline=not rows,
+                headline=(kind, by_position) == CASES[0],
                 note=f"needs {places / 6:.0f}; Spearman {rank:.2f} (needs {LEAST}) among the largest {min(TOP, places)}; "
                 f"{n} pairs of {clean.shape[1]} tokens",
                 n_sites=places,

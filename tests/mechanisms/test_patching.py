@@ -320,3 +320,16 @@ def test_a_metric_of_ones_own_sees_all_positions():
     with intervened(module, [Scale("resid.2", 1.0)]):  # interventions of the caller's stay
         again = patch(module, CLEAN, CORRUPTED, sites, DIFFERENCE)
     assert torch.allclose(again.effects, patch(module, CLEAN, CORRUPTED, sites, DIFFERENCE).effects, atol=1e-5)
+
+
+def test_the_estimate_takes_two_forward_passes_whatever_the_number_of_sites():
+    module = make("llama")
+    calls: list[int] = []
+    module.model.register_forward_hook(lambda *_: calls.append(1))
+    sites = anatomy(module).sites()
+    calls.clear()
+    attribution_patch(module, CLEAN, CORRUPTED, sites, DIFFERENCE)
+    assert len(calls) == 2
+    calls.clear()
+    patch(module, CLEAN, CORRUPTED, sites, DIFFERENCE, tokens=1)
+    assert len(calls) == 2 + len(sites) * (9 + 1)
