@@ -166,7 +166,33 @@ def test_a_layout_whose_parts_do_not_add_up_is_refused():
         anatomy(module)
 
 
+def test_a_model_that_diverged_is_still_read():
+    module = make("ours")
+    with torch.no_grad():
+        module.blocks[1].mlp.down.weight.fill_(torch.nan)
+    assert anatomy(module).n_blocks == 2
+
+
+class Skipping(nn.Module):
+    """An MLP that does not call its last layer."""
+
+    def __init__(self, mlp: nn.Module) -> None:
+        super().__init__()
+        self.up, self.down = mlp.up, mlp.down
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.up(x)) @ self.down.weight.T
+
+
+def test_a_part_that_is_not_called_is_refused():
+    module = make("llama")
+    module.model.layers[0].mlp = Skipping(kept("ours").blocks[0].mlp)
+    with pytest.raises(ModelError, match=r"parts of block 0 that its forward pass does not use"):
+        anatomy(module)
+
+
 def test_a_model_in_training_is_read_and_left_in_training():
     module = Transformer(Shape(layers=1, heads=1, width=8, mlp=8, vocabulary=9, longest=3, dropout=0.5)).train()
+    module.blocks[0].mlp.eval()
     assert anatomy(module).n_blocks == 1
-    assert module.training and module.blocks[0].drop.training
+    assert module.training and module.blocks[0].drop.training and not module.blocks[0].mlp.training

@@ -44,6 +44,7 @@ def test_a_merged_adapter_says_what_an_attached_one_says(name: str, kind: str):
         logits, at = capture(one.module, IDS, sites)
         again, there = capture(other, IDS, sites)
         assert torch.allclose(logits, again, atol=1e-5 * float(logits.abs().max()))
+        assert torch.allclose(capture(one.module, IDS, [], at=-1)[0], logits[:, -1], atol=1e-4)
         for site in sites:
             assert torch.allclose(at[site], there[site], atol=2e-5 * float(at[site].abs().max())), site
     assert view.module is model.with_adapter(None).module  # one module behind all views

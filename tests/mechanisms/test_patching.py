@@ -308,6 +308,10 @@ def test_metrics_are_what_they_say():
     at, right = torch.tensor([8, -9, 4]), torch.tensor([4, 5, 6])
     expected = [logits[0, 8].log_softmax(-1)[4], logits[1, 0].log_softmax(-1)[5], logits[2, 4].log_softmax(-1)[6]]
     assert answer_logprob(right, at)(logits) == pytest.approx(torch.stack(expected))
+    module = kept("llama")
+    one, same = (logit_difference(4, 7, place) for place in (3, torch.tensor(3)))
+    found = [patch(module, CLEAN, CORRUPTED, ["resid.1"], metric).effects for metric in (one, same)]
+    assert torch.equal(*found) and found[0].any()
     assert logit_difference(3, 7, 2)(logits) == pytest.approx(logits[:, 2, 3] - logits[:, 2, 7])
     assert math.isclose(float(answer_logprob(3, 0)(torch.zeros(1, 1, 20))[0]), -math.log(20), rel_tol=1e-6)
 

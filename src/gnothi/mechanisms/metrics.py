@@ -78,7 +78,7 @@ def measured(body: Anatomy, ids: Tensor, metric: Metric, mask: Tensor | None = N
         DataError: A metric that gives something else than one number a row.
     """
     at = metric.position if isinstance(metric, At) else None
-    if isinstance(at, Tensor):
+    if isinstance(at, Tensor) and at.dim():
         at = at.to(ids.device).repeat(copies)
     return taken(body.logits(ids, mask, at), metric, copies)
 
