@@ -195,7 +195,7 @@ def pretrain(
         TrainingError: The loss is no number any more.
         StoreError: A checkpoint of another training, or one that cannot be written.
     """
-    optimisers, muon = _optimisers(model, recipe)
+    optimisers, muon = optimisers_of(model, recipe)
     schedule = Schedule(warmup=recipe.warmup, end=recipe.end)
     found, done = Pretrained([], []), 0
     kept = {**tensors_of(model), **({f"muon/{n}": t for n, t in muon.tensors().items()} if muon else {})}
@@ -242,8 +242,8 @@ def pretrain(
     return found
 
 
-def _optimisers(model: Transformer, recipe: Recipe) -> tuple[list[torch.optim.Optimizer], Muon | None]:
-    """AdamW, and Muon where it has a rate."""
+def optimisers_of(model: Transformer, recipe: Recipe) -> tuple[list[torch.optim.Optimizer], Muon | None]:
+    """AdamW of all parameters, or of those that Muon leaves; and Muon, where it has a rate."""
     matrices = [p for n, p in model.named_parameters() if recipe.muon and n.startswith("blocks.") and p.dim() == 2]
     ours = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in ours]
