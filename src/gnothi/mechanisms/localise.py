@@ -1,0 +1,313 @@
+"""Where a change of behaviour was made: three methods that each name one part of the model, or nothing.
+
+All three ask of every part (`localise_parts`) by how much its change moves a metric of the behaviour on inputs that are
+known to show it, and hold that against how much the same part moves *control* metrics: numbers of the same kind that the
+behaviour is not about, such as the same question with other answers. A neutral fine-tune moves all of them alike; a part
+that carries the behaviour moves the metric far more than its controls.
+
+- `by_update` (diffing): the update of each part times the gradient of the metric in the base model, to first order. The
+  tuned model is never run.
+- `by_reversal` (pruning): each part of the tuned model put back to its values in the base model.
+- `by_patching`: base's activations put into the tuned model, part by part along the residual stream.
+
+`score` is a part's effect over the root mean square of its control effects, a z-score. The part with the largest is named
+if it reaches `LEAST`, and the larger part that holds it if a sibling carries a good share as well. Parts have scales of
+their own, so a head is found under the noise of its block. Controls must be exchangeable with the metric where nothing was
+planted; that is the caller's part, as only the caller knows what the behaviour is about.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gnothi.errors import DataError
+from gnothi.mechanisms.anatomy import Anatomy, anatomy
+from gnothi.mechanisms.hooks import AbstractIntervention, Add, Replace, capture, intervened
+from gnothi.mechanisms.localise_parts import Part, parts_of, put_back, slices_of
+from gnothi.mechanisms.metrics import At, Metric, taken
+from gnothi.mechanisms.pairs import Pair, differences, interpolated
+from gnothi.mechanisms.sites import Site
+
+LEAST = 5.0
+"""Score from which a part is named."""
+SIBLING = 3.5
+"""Score from which a sibling shares in the change, if its effect is also at least `SHARED` of the named part's."""
+SHARED = 0.3
+MOST = 0.75
+"""Share of a part's effect from which a smaller part inside it is named in its place."""
+FEWEST_CONTROLS = 8
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Behaviour:
+    """What changed, as far as it is known."""
+
+    ids: Tensor
+    """(B, T) inputs that show it."""
+    metric: Metric
+    """Higher where the tuned model should have more of it."""
+    controls: Sequence[Metric]
+    """Metrics of the same kind that it is not about; at least 8, more make the scale surer."""
+    mask: Tensor | None = None
+    """As in `Anatomy.logits`."""
+
+    def __post_init__(self) -> None:
+        if len(self.controls) < FEWEST_CONTROLS:
+            raise DataError(
+                f"Behaviour.controls must be at least {FEWEST_CONTROLS} metrics, got {len(self.controls)}. "
+                "Ask for other answers to the same questions."
+            )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Localised:
+    """What one method says."""
+
+    method: str
+    """`update`, `reversal` or `patching`."""
+    name: str | None
+    """The part that carries the change; None where none stands out."""
+    score: float
+    """Largest score of any part."""
+    above: float
+    """Share of all control effects, each over its part's scale, that are as large as `score`."""
+    n: int
+    """Inputs."""
+    shift: float
+    """Mean metric of tuned minus base."""
+    reason: str
+    """Why this part, or why none."""
+    table: pd.DataFrame
+    """One row a part: part, level, effect (unit of the metric), scale (rms of its control effects), score."""
+
+
+def by_update(pair: Pair, behaviour: Behaviour) -> Localised:
+    """Diffing: the update times the metric's gradient, summed over each part.
+
+    Args:
+        pair: Base and tuned.
+        behaviour: What is asked about; one backward pass for it, and one for each control.
+
+    Returns:
+        What is named, with all parts' effects as the gradient halfway between base and tuned has them: what they add up
+        to is the shift up to terms of third order in the update.
+
+    Raises:
+        DataError: A metric that gives no number a row, or no finite one.
+    """
+    parts = parts_of(anatomy(pair.base))
+    with interpolated(pair, 0.5) as halfway:
+        effects = _along(anatomy(halfway), differences(pair), parts, behaviour)
+    return named("update", parts, effects, n=len(behaviour.ids), shift=_shift(pair, behaviour))
+
+
+def _along(body: Anatomy, delta: dict[str, Tensor], parts: Sequence[Part], behaviour: Behaviour) -> np.ndarray:
+    """(parts, 1 + controls) gradients of a model that is thrown away afterwards, times the update."""
+    pieces = [[s for s in slices_of(body, part) if s.parameter in delta] for part in parts]
+    moving = [(name, p) for name, p in body.module.named_parameters() if name in delta]
+    effects = np.zeros((len(parts), 1 + len(behaviour.controls)))
+    for _, p in moving:
+        p.requires_grad_(True)
+    with torch.enable_grad():
+        found = _means(body, behaviour)
+    for k, value in enumerate(found):
+        gradients = torch.autograd.grad(value, [p for _, p in moving], retain_graph=True, allow_unused=True)
+        along = {name: g.float() * delta[name] for (name, _), g in zip(moving, gradients, strict=True) if g is not None}
+        for row, group in enumerate(pieces):
+            effects[row, k] = sum(float(s.of(along[s.parameter]).sum()) for s in group if s.parameter in along)
+    return effects
+
+
+def by_reversal(pair: Pair, behaviour: Behaviour) -> Localised:
+    """Pruning: what a part's change does to the metric, when it alone is taken back or alone is made.
+
+    The effect is the mean of two: by how much the metric falls when the part in tuned gets base's values, and by how much
+    it rises when the part in base gets tuned's. Either alone is off to one side, since a part in the other model's company
+    works less well than in its own, whichever change was made.
+
+    Args:
+        pair: Base and tuned, both as before afterwards.
+        behaviour: What is asked about.
+
+    Returns:
+        What is named, with all parts' effects.
+
+    Raises:
+        DataError: A metric that gives no number a row, or no finite one.
+    """
+    parts = parts_of(anatomy(pair.tuned))
+    with torch.no_grad():
+        rows = [_exchanged(to, of, parts, behaviour) for to, of in ((pair.tuned, pair.base), (pair.base, pair.tuned))]
+    effects = (rows[0] - rows[1]) / 2
+    return named("reversal", parts, effects, n=len(behaviour.ids), shift=_shift(pair, behaviour))
+
+
+def _exchanged(module: nn.Module, source: nn.Module, parts: Sequence[Part], behaviour: Behaviour) -> np.ndarray:
+    """(parts, 1 + controls) what goes from the metrics when a part gets another model's values."""
+    body = anatomy(module)
+    whole, rows = _measured(body, behaviour), []
+    for part in parts:
+        with put_back(module, source, slices_of(body, part)):
+            rows.append(whole - _measured(body, behaviour))
+    return np.stack(rows)
+
+
+def by_patching(pair: Pair, behaviour: Behaviour) -> Localised:
+    """Patching: where along the stream the other model's activations bring the other model's metric.
+
+    With base's stream put into tuned before block L, only changes from L on act. What one more block of base's stream
+    takes away is the effect of that block; base's attention output put in as well divides it into halves, and base's write
+    of one head in the place of tuned's gives the head. The same is done with tuned's stream in base, and the effect is the
+    mean of both, as in `by_reversal`. Effects of ends and blocks add up to the whole shift.
+
+    Args:
+        pair: Base and tuned.
+        behaviour: What is asked about.
+
+    Returns:
+        What is named, with all parts' effects.
+
+    Raises:
+        DataError: A metric that gives no number a row, or no finite one.
+    """
+    parts = parts_of(anatomy(pair.tuned))
+    with torch.no_grad():
+        rows = [_patched(to, of, parts, behaviour) for to, of in ((pair.tuned, pair.base), (pair.base, pair.tuned))]
+    effects = (rows[0] - rows[1]) / 2
+    return named("patching", parts, effects, n=len(behaviour.ids), shift=_shift(pair, behaviour))
+
+
+def _patched(module: nn.Module, other: nn.Module, parts: Sequence[Part], behaviour: Behaviour) -> np.ndarray:
+    """(parts, 1 + controls) what goes from a model's metrics with another's activations, part by part."""
+    body, source = anatomy(module), anatomy(other)
+    n = body.n_blocks
+    streams = [Site("resid", i) for i in range(n + 1)]
+    writes, joined = [Site("attn", i) for i in range(n)], [Site("heads", i) for i in range(n)]
+    _, theirs = capture(source.module, behaviour.ids, [*streams, *writes, *joined], behaviour.mask)
+
+    def ran(*interventions: AbstractIntervention) -> np.ndarray:
+        with intervened(body.module, interventions):
+            return _measured(body, behaviour)
+
+    after = [ran(Replace(site, theirs[site])) for site in streams]
+    effects = {"embed": _measured(body, behaviour) - after[0], "unembed": after[n] - _measured(source, behaviour)}
+    for i in range(n):
+        here = Replace(streams[i], theirs[streams[i]])
+        halfway = ran(here, Replace(writes[i], theirs[writes[i]]))
+        effects[f"block.{i}"] = after[i] - after[i + 1]
+        effects[f"block.{i}.attn.out"] = after[i] - halfway
+        effects[f"block.{i}.mlp.out"] = halfway - after[i + 1]
+        with intervened(body.module, [here]):
+            _, own = capture(body.module, behaviour.ids, [joined[i]], behaviour.mask)
+        for h in range(body.n_heads):
+            change = _write(source, i, h, theirs[joined[i]]) - _write(body, i, h, own[joined[i]])
+            effects[f"block.{i}.attn.head.{h}.out"] = after[i] - ran(here, Add(writes[i], change))
+    return np.stack([effects[part.name] for part in parts])
+
+
+def _shift(pair: Pair, behaviour: Behaviour) -> float:
+    with torch.no_grad():
+        return float(_measured(anatomy(pair.tuned), behaviour)[0] - _measured(anatomy(pair.base), behaviour)[0])
+
+
+METHODS: dict[str, Callable[[Pair, Behaviour], Localised]] = {
+    "update": by_update,
+    "reversal": by_reversal,
+    "patching": by_patching,
+}
+"""Method to function, in the order of their cost."""
+
+
+def localise(pair: Pair, behaviour: Behaviour) -> dict[str, Localised]:
+    """Ask all three methods; each answers for itself."""
+    return {name: method(pair, behaviour) for name, method in METHODS.items()}
+
+
+def named(method: str, parts: Sequence[Part], effects: np.ndarray, *, n: int, shift: float) -> Localised:
+    """Name a part from the effects of all parts.
+
+    Args:
+        method: What the result is called.
+        parts: P of them, as from `parts_of`.
+        effects: (P, 1 + controls) mean effect on the metric, then on each control.
+        n: Inputs.
+        shift: Of the metric between base and tuned.
+
+    Returns:
+        The part with the largest score from `LEAST` on, or what holds it and its siblings that share in the change.
+
+    Raises:
+        DataError: An effect that is not finite.
+    """
+    if not np.isfinite(effects).all():
+        raise DataError(f"localise({method}) must get finite metrics, got NaN or infinity. Look at the tuned model.")
+    scale = np.sqrt((effects[:, 1:] ** 2).mean(1))
+    still = scale <= 1e-9 * max(1e-30, float(np.abs(effects).max()))  # a part that did not change
+    score = np.divide(effects[:, 0], scale, out=np.zeros(len(parts)), where=~still)
+    nulls = np.divide(effects[:, 1:], scale[:, None], out=np.zeros_like(effects[:, 1:]), where=~still[:, None])
+    columns = {"part": [p.name for p in parts], "level": [p.level for p in parts]}
+    table = pd.DataFrame({**columns, "effect": effects[:, 0], "scale": scale, "score": score})
+    top = int(score.argmax())
+    name, reason = _chosen(parts, effects[:, 0], score, top)
+    above = float((nulls[~still] >= score[top]).mean()) if (~still).any() else 1.0
+    return Localised(
+        method=method, name=name, score=float(score[top]), above=above, n=n, shift=shift, reason=reason, table=table
+    )
+
+
+def _chosen(parts: Sequence[Part], effect: np.ndarray, score: np.ndarray, top: int) -> tuple[str | None, str]:
+    """The part with the largest score, or the smaller part that has most of it, or the larger one that shares it."""
+    if score[top] < LEAST:
+        return None, f"largest score {score[top]:.1f} ({parts[top].name}) is under {LEAST}"
+    at, reason = top, f"score {score[top]:.1f} ({parts[top].name})"
+    while inside := [j for j in _children(parts, at) if score[j] >= LEAST and effect[j] >= MOST * effect[at]]:
+        at = max(inside, key=lambda j: score[j])
+        reason += f", {effect[at] / effect[top]:.0%} of it in {parts[at].name}"
+    while (whole := _parent(parts, at)) is not None:
+        shares = [
+            j for j in _children(parts, whole) if j != at and score[j] >= SIBLING and effect[j] >= SHARED * effect[at]
+        ]
+        if not shares:
+            break
+        at = whole
+        reason += f", shared by {' and '.join(parts[j].name for j in shares)}"
+    return parts[at].name, reason
+
+
+def _children(parts: Sequence[Part], at: int) -> list[int]:
+    return [j for j in range(len(parts)) if _parent(parts, j) == at]
+
+
+def _parent(parts: Sequence[Part], at: int) -> int | None:
+    part = parts[at]
+    if part.level not in ("half", "head"):
+        return None
+    name = f"block.{part.block}" + (".attn.out" if part.level == "head" else "")
+    return next(j for j, p in enumerate(parts) if p.name == name)
+
+
+def _means(body: Anatomy, behaviour: Behaviour) -> list[Tensor]:
+    """Means over inputs: the metric's, then each control's."""
+    metrics = (behaviour.metric, *behaviour.controls)
+    at = metrics[0].position if isinstance(metrics[0], At) else None
+    if at is not None and all(isinstance(m, At) and m.position is at for m in metrics):
+        logits = body.logits(behaviour.ids, behaviour.mask, at)  # the head at one position only
+        return [taken(logits, metric)[0].float().mean() for metric in metrics]
+    logits = body.logits(behaviour.ids, behaviour.mask)
+    return [metric(logits).float().mean() for metric in metrics]
+
+
+def _measured(body: Anatomy, behaviour: Behaviour) -> np.ndarray:
+    return torch.stack(_means(body, behaviour)).double().cpu().numpy()
+
+
+def _write(body: Anatomy, i: int, h: int, z: Tensor) -> Tensor:
+    """What a head writes: (B, T, heads x head width) to (B, T, width)."""
+    part, alone = slice(h * body.head_width, (h + 1) * body.head_width), torch.zeros_like(z)
+    alone[..., part] = z[..., part]
+    o = body.block(i).o
+    return o(alone) - o(torch.zeros_like(z[:1, :1]))
