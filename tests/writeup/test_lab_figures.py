@@ -99,6 +99,25 @@ def test_curves_of_one_label_look_alike_in_every_panel_and_controls_are_grey():
     assert red == green == blue and "null (control)" in [t.get_text() for t in figure.legends[0].get_texts()]
 
 
+def test_nothing_is_marked_between_whole_depths():
+    figure = lab_figures.curves([Curve("probe", [0, 1, 2], [0.1, 0.9, 1.0])], x="blocks", y="accuracy")
+    figure.draw_without_rendering()
+    assert all(float(x).is_integer() for x in figure.axes[0].get_xticks())
+
+
+def test_controls_stand_last_in_the_legend():
+    panels = [("one", [band("a"), band("null", control=True)]), ("two", [band("b")])]
+    figure = lab_figures.grid_of_curves(panels, x="steps", y="accuracy")
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a", "b", "null (control)"]
+
+
+def test_names_below_columns_are_whole_or_turned():
+    parts = ["attn.q", "attn.k", "attn.v", "attn.o", "mlp.up", "mlp.down"]
+    figure = lab_figures.unit_map({(b, p): 1 for b in range(2) for p in parts}, control={(0, "attn.q"): 0.1})
+    labels = figure.axes[0].get_xticklabels()
+    assert [t.get_text() for t in labels] == parts
+
+
 def test_curves_of_one_group_share_a_colour_and_differ_in_their_dashes():
     figure = lab_figures.curves([band("1e-4"), band("1e-4, off", style="dashed", group="1e-4")], x="x", y="y")
     solid, dashed = [x for x in figure.axes[0].lines if len(x.get_xdata()) == 5]

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from gnothi.errors import DataError
 from gnothi.writeup import style
@@ -155,7 +155,7 @@ def grid_of_curves(
     drawn = [c for _, series in panels for c in series if np.isfinite(_floats(c.mean)).any()]
     if not drawn:
         raise DataError("curves must hold a number to draw, got none. Leave the picture out.")
-    looks = _looks(drawn)
+    looks = _looks([c for c in drawn if not c.control] + [c for c in drawn if c.control])
     zero = _zero(drawn) if log_x else None
     with style.styled():
         columns = min(columns, len(panels))
@@ -205,7 +205,16 @@ def _draw_panel(panel: Axes, series: Sequence[Curve], looks: Mapping[str, Look],
         every = max(1, -(-len(at) // MOST_MARKS))
         size = 3.6 if len(at) <= MOST_MARKS else 3.0
         panel.plot(
-            at, mean, color=colour, ls=dashes, marker=marker, ms=size, markevery=every, mew=0, lw=1.5, zorder=above
+            at,
+            mean,
+            color=colour,
+            ls=dashes,
+            marker=marker,
+            ms=size,
+            markevery=every,
+            mew=0.9 if curve.control else 0,
+            lw=1.5,
+            zorder=above,
         )
 
 
@@ -256,6 +265,8 @@ def _dress(
         panel.set_ylim(y_range[0] - room, y_range[1] + room)
     if ticks is not None:
         panel.set_xticks(range(len(ticks)), [style.label(t, max(6, 90 // (len(ticks) * columns)), 3) for t in ticks])
+    elif ticks is None and not log_x and all(_whole(line.get_xdata()) for line in panel.lines):
+        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     panel.grid(axis="y", color="#e6e6e6", lw=0.6)
     panel.set_axisbelow(True)
 
@@ -270,7 +281,8 @@ def _looks(series: Sequence[Curve]) -> dict[str, Look]:
             continue
         if curve.control:
             dash = _CONTROL_DASHES[grey % 4] if curve.style == "solid" else curve.style
-            found[curve.label] = (_CONTROL_GREYS[grey % 4], "", DASHES[dash], dash)
+            colour, marker = _CONTROL_GREYS[(grey + grey // 4) % 4], "" if grey < 4 else "x+1"[(grey - 4) % 3]
+            found[curve.label] = (colour, marker, DASHES[dash], dash)
             grey += 1
         else:
             colour, marker = style.UNIT_MARKS[groups.index(curve.group or curve.label) % len(style.UNIT_MARKS)]
@@ -306,6 +318,11 @@ def _floats(values: Sequence[Number]) -> np.ndarray:
     """Numbers with NaN for what is missing or not finite, shape (n,)."""
     found = np.array([math.nan if v is None else float(v) for v in values], dtype=float)
     return np.where(np.isfinite(found), found, math.nan)
+
+
+def _whole(values: Any) -> bool:
+    """Whether all numbers are whole: depths and counts, between which nothing is."""
+    return bool((np.asarray(values, dtype=float) % 1 == 0).all())
 
 
 def power(value: float) -> str:

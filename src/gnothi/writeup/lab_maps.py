@@ -114,6 +114,7 @@ def heat_maps(
     titled = any(title for title, _ in panels)
     with style.styled():
         height = max(0.27 * len(rows), 0.6) + 0.5 + 0.25 * titled + 0.25 * bool(x)
+        height += 0.06 * max(len(str(c)) for c in columns) if len(columns) * abreast > 8 else 0.0
         figure, axes = style.grid(len(panels), columns=abreast, height=height, sharex=True, sharey=True)
         colours = matplotlib_map(SEQUENTIAL if centre is None else DIVERGING)
         room = 0.95 * _USABLE / (abreast * len(columns))
@@ -309,10 +310,11 @@ def _names(panel: Axes, rows: Sequence[object], columns: Sequence[object], abrea
     """Names at the axes, thinned where there is no room for all."""
     across = max(1, -(-len(columns) // max(1, int(44 / abreast))))
     down = max(1, -(-len(rows) // 60))
-    narrow = max(6, 86 // (abreast * max(1, len(columns) // across)))
-    panel.set_xticks(
-        range(0, len(columns), across), [style.label(c, narrow, 3) for c in list(columns)[::across]], fontsize=9
-    )
+    shown = [str(c) for c in list(columns)[::across]]
+    narrow = max(4, int(0.95 * _USABLE / (abreast * len(shown)) / 0.078))
+    turned = max(len(word) for c in shown for word in c.replace("_", "_ ").split() or [""]) > narrow
+    names = [style.label(c, 24 if turned else narrow, 1 if turned else 3) for c in shown]
+    panel.set_xticks(range(0, len(columns), across), names, fontsize=9, rotation=90 if turned else 0)
     panel.set_yticks(range(0, len(rows), down), [style.label(r, 22, 2) for r in list(rows)[::down]])
 
 

@@ -13,6 +13,8 @@ from gnothi.writeup.view import LabWords, RunView, in_order
 
 MOST_BESIDE = 4
 """Other arms named in the answer."""
+MOST_OPEN = 14
+"""Rows of the headline's table up to which it stands open."""
 MOST_UNITS = 400
 """Rows of the table of models."""
 
@@ -76,7 +78,7 @@ def answer(view: RunView) -> str:
     beside = [c for c in controls(view) if c.value is not None]
     if not beside:
         return _sentence(f"{text}; no control has a value beside it")
-    said = ", ".join(f"{plain(c.arm, 60)} {with_interval(c)}" for c in beside[:MOST_BESIDE])
+    said = ", ".join(f"{plain(c.arm, 60)} at {with_interval(c)}" for c in beside[:MOST_BESIDE])
     more = f", and {len(beside) - MOST_BESIDE} more below" if len(beside) > MOST_BESIDE else ""
     return _sentence(f"{text}; {'controls' if len(beside) > 1 else 'the control'} beside it: {said}{more}")
 
@@ -132,15 +134,11 @@ def methods(view: RunView) -> list[str]:
 
 def section(view: RunView) -> dict[str, Any]:
     """What the lab's part of the template needs: numbers under their names, pictures with sizes, models one by one."""
-    words = _words(view)
     ordered = in_order(view.estimates, view.arms)
-    names = list(dict.fromkeys(e.name for e in ordered))
+    names = list(dict.fromkeys(e.name.partition("/")[0] for e in ordered))
     present = {e.arm for e in ordered} | {u["arm"] for u in view.units}
     return {
-        "groups": [
-            {"name": n, "meaning": words.meaning(n), "rows": [_row(view, e) for e in ordered if e.name == n]}
-            for n in names
-        ],
+        "groups": [_group(view, n, [e for e in ordered if e.name.partition("/")[0] == n]) for n in names],
         "arms": [(name, arm) for name, arm in view.arms.items() if name in present],
         "units": [_unit(u) for u in view.units[:MOST_UNITS]],
         "more_units": max(0, len(view.units) - MOST_UNITS),
@@ -148,9 +146,21 @@ def section(view: RunView) -> dict[str, Any]:
     }
 
 
+def _group(view: RunView, name: str, rows: Sequence[Estimate]) -> dict[str, Any]:
+    """Estimates of one name, whatever follows a slash, under what they are."""
+    return {
+        "name": name,
+        "meaning": _words(view).meaning(name),
+        "rows": [_row(view, e) for e in rows],
+        "members": any("/" in e.name for e in rows),
+        "open": name == view.headline[0].partition("/")[0] and len(rows) <= MOST_OPEN,
+    }
+
+
 def _row(view: RunView, e: Estimate) -> dict[str, Any]:
     return {
         "arm": e.arm,
+        "member": e.name.partition("/")[2],
         "value": None if e.value is None else cells(e)[0],
         "interval": cells(e)[1],
         "n": e.n,

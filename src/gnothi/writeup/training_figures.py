@@ -154,8 +154,8 @@ def losses(view: RunView, data: Table) -> Figure:
             panel.plot(curve["step"], curve["loss"], color=colour, ls=dashes, lw=1.1)
         panel.set_title(style.label(arm, 34, 2))
         panel.set_xlabel("step")
-        if positive:
-            panel.set_ylim(bottom=0)
+    if positive:  # when all are drawn: panels share the axis, and an end that is set stops it from growing
+        panels[0].set_ylim(bottom=0)
     for panel in panels[:: min(3, max(2, len(arms)))]:
         panel.set_ylabel("training loss")
     return figure

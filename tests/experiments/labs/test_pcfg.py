@@ -140,6 +140,19 @@ def test_every_unit_is_made_and_every_number_has_its_row(lab: Pcfg, units: Memor
     assert all(e.reason for e in estimates if e.low is None)
 
 
+def test_the_index_task_is_fine_tuned_and_stands_beside_table_7(tmp_path: Path):
+    some = {"priors": "low", "correlated": "1", "parts": "mix,wrong,jailbreak", "task": "index", "iterations": "0.5,1"}
+    lab = Pcfg(Pcfg.build(size="tiny", **{**SMALLEST, **some}))
+    units = Memory(tmp_path).make(lab)
+    assert not any("jailbreak" in name for name in units.names())  # its tokens ask for counts
+    final = units.record("low-small-100.0")["final"]
+    assert final["b/0"]["floor"] < 0.5
+    (table,) = lab.tables(units, lab.score(units))
+    assert "Table 7" in table.caption
+    assert table.rows[0][8:] == ["61.6", "–", "4.5", "–"]
+    assert all(picture.draw() for picture in lab.pictures(units, []))
+
+
 def test_units_that_are_not_there_leave_rows_with_a_reason(lab: Pcfg, tmp_path: Path):
     estimates = lab.score(Memory(tmp_path))
     assert estimates
