@@ -40,12 +40,15 @@ class Scales:
     """Entry of a counting head's value matrix and of its output matrix: 1 / (1 + n) is held `gain`^2 times larger."""
     ramp: float = 0.5
     """Part of the gap between two numbers in which their threshold rises; 1 leaves no flat piece between."""
+    hidden: float = 1.0
+    """Value of a look-up's neuron that fires. What it writes is divided by it: the larger, the more a change of one entry
+    of the second matrix does. The published compiler's neurons are of order 100."""
 
     def __post_init__(self) -> None:
-        if not (self.sharpness >= 1 and self.gain > 0 and 0 < self.ramp <= 1):
+        if not (self.sharpness >= 1 and self.gain > 0 and 0 < self.ramp <= 1 and self.hidden > 0):
             raise SpecError(
-                "Scales must have sharpness >= 1, gain > 0 and ramp in (0, 1], got "
-                f"{self.sharpness}, {self.gain} and {self.ramp}."
+                "Scales must have sharpness >= 1, gain > 0, ramp in (0, 1] and hidden > 0, got "
+                f"{self.sharpness}, {self.gain}, {self.ramp} and {self.hidden}."
             )
 
 
@@ -263,7 +266,7 @@ def _look_up(operator: SOp, cases: Sequence[tuple[int, ...]], results: Sequence[
         up[i, last] += 1.0
         up[i, ONE] -= len(first)
         down[:, i] = result
-    return _neurons(up, down, site)
+    return _neurons(up * site.scales.hidden, down / site.scales.hidden, site)
 
 
 def _thresholds(
@@ -312,5 +315,5 @@ def _thresholds(
 
 def _neurons(up: np.ndarray, down: np.ndarray, site: _Site) -> Neurons:
     """Neurons, held one below their threshold at the beginning, where nothing is to be computed."""
-    up[:, BEGINNING] += -1.0 - up @ site.space.at_beginning
+    up[:, BEGINNING] += np.minimum(0.0, -1.0 - up @ site.space.at_beginning)
     return Neurons(up=up, down=down)
