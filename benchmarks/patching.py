@@ -33,7 +33,7 @@ from gnothi.rng import stream
 PAIRS, REPEATS = 32, 2
 SHOWN = 3
 """Attributes of an item."""
-CASES = (("agents", True), ("exchanged", True), ("agents", False))
+CASES = (("agents", True), ("agents", False), ("exchanged", False))
 """Kind of pairs, and whether positions are patched one by one or all together; the first is the headline."""
 TOP = 50
 LEAST = 0.8

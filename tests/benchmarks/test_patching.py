@@ -14,7 +14,7 @@ def test_the_largest_effects_of_the_organism_are_ranked_as_exact_patching_ranks_
     from benchmarks.rows import FIELDS
 
     threads = torch.get_num_threads()
-    (row,) = patching.run(repeats=1, cases=patching.CASES[2:])  # the cheapest
+    (row,) = patching.run(repeats=1, cases=patching.CASES[1:2])  # the cheapest
     torch.set_num_threads(threads)
     assert set(FIELDS) <= set(row) and not row["headline"]
     assert row["spearman_top"] >= patching.LEAST
