@@ -6,7 +6,8 @@ little, and poor where a softmax or a norm saturates, first of all at early site
 sites with `patching.patch`.
 
 Source: attribution patching (Nanda 2023; Syed et al., arXiv:2310.10348, equation 1). Ours may also average the gradient with
-the one in the clean run, a trapezoid in place of a tangent, for one more backward pass.
+the one in the clean run, a trapezoid in place of a tangent, for one more backward pass. Neither is always better: it ranked
+the organism's sites better where agents differ, and worse where options are exchanged and on prompts of Gemma 3 270M.
 """
 
 from collections.abc import Sequence
