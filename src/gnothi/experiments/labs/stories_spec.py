@@ -71,6 +71,8 @@ class StoriesSpec(BaseModel):
     warmup: float = Field(ge=0, lt=1)
     flat: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
+    stress: float = Field(default=1.0, ge=1)
+    """In pretraining, what the tokens of the sentence count for that says how it turned out, which are few of all."""
     protocols: tuple[Literal["f", "f+rr", "f+mm"], ...] = Field(min_length=1)
     rates: tuple[Literal["large", "medium", "small"], ...] = Field(min_length=1)
     large: float = Field(gt=0)
@@ -122,7 +124,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "layers": 2, "heads": 4, "width": 64, "mlp": 256, "longest": 144,
         "stories": 30_000, "tuning_stories": 6_000, "test_stories": 2_000, "judge_stories": 10_000, "probe_stories": 1_000,
         "steps": 900, "batch": 32, "accumulate": 1, "rate": 3e-3, "muon": 0.02, "warmup": 0.05, "flat": 0.35,
-        "weight_decay": 0.0, "protocols": PROTOCOLS, "rates": ("large", "medium"),
+        "weight_decay": 0.0, "stress": 10.0, "protocols": PROTOCOLS, "rates": ("large", "medium"),
         "large": 1e-3, "medium": 3e-4, "small": 1e-4,
         "tune_batch": 32, "tune_steps": 100, "tune_looks": (10, 30),
         "back_steps": 100, "back_looks": (3, 10, 30), "back_rates": (3e-3, 1e-3, 3e-4),

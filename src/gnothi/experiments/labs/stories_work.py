@@ -120,12 +120,11 @@ class _Shop:
         seed = self.spec["seed"] if split == "test" else integer(self.spec["seed"], self.job.seed)
         return records(self.spec, split, seed, n)
 
-    def rows(self, found: Sequence[Record]) -> Rows:
+    def rows(self, found: Sequence[Record], stress: float = 1.0) -> Rows:
         """Records as rows."""
         context = self.spec["longest"] if self.spec["packed"] else None
-        return rows_of(
-            self.tokenizer, found, stream(self.spec["seed"], self.job.payload["data"], self.job.seed), context=context
-        )
+        rng = stream(self.spec["seed"], self.job.payload["data"], self.job.seed)
+        return rows_of(self.tokenizer, found, rng, context=context, stress=stress)
 
     def asker(self, asking: Sequence[Record], *names: str) -> Asker:
         """Ask with these instructions; the same numbers for all models of the run."""
@@ -173,7 +172,7 @@ def _pretrained(spec: Spec, job: LabJob, bench: Bench) -> UnitData:
     found = shop.records("pretraining", spec["stories"])
     if not job.payload["with_feature"]:
         found = filtered(found, spec["feature"])
-    rows, model = shop.rows(found), shop.model(None)
+    rows, model = shop.rows(found, spec["stress"]), shop.model(None)
     losses = pretrain(
         model,
         rows.batches(recipe.batch, spec["seed"], job.payload["data"], job.seed),

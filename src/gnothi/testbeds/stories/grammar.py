@@ -117,6 +117,7 @@ def _story(dice: _Dice, shares: Mapping[str, float]) -> Record:
         features=tuple(asked),
         summary=dice.word(words.SUMMARIES).format(**at),
         sentence=dice.pick(shown),
+        outcome=outcome,
     )
 
 

@@ -100,23 +100,21 @@ OBJECTS = [
 MANNERS = ["young", "tall", "kind", "mean", "quick", "shy"]
 """Of friends; some are also values of things."""
 
+_EMPTY, _KIND, _STRONG, _OPEN = ("empty", "full"), ("kind", "mean"), ("strong", "weak"), ("open", "locked")
+_REAL, _SWEET, _WARM = ("real", "fake"), ("sweet", "sour"), ("warm", "cold")
 THINGS: Mapping[str, tuple[str, str]] = {
-    **dict.fromkeys(("box", "jar", "basket", "pot"), ("empty", "full")),
-    **dict.fromkeys(("dog", "bear", "giant", "witch"), ("kind", "mean")),
-    **dict.fromkeys(("ring", "coin", "crown"), ("real", "fake")),
-    **dict.fromkeys(("bridge", "rope", "ladder"), ("strong", "weak")),
-    **dict.fromkeys(("soup", "cake", "pie"), ("sweet", "sour")),
-    **dict.fromkeys(("door", "gate", "chest"), ("open", "locked")),
-    **dict.fromkeys(("bath", "tea", "bed"), ("warm", "cold")),
+    **{"box": _EMPTY, "ring": _REAL, "jar": _EMPTY, "coin": _REAL, "dog": _KIND, "soup": _SWEET, "bear": _KIND},
+    **{"cake": _SWEET, "bridge": _STRONG, "bath": _WARM, "rope": _STRONG, "tea": _WARM, "door": _OPEN, "pie": _SWEET},
+    **{"gate": _OPEN, "crown": _REAL},
 }
-"""Thing -> the two values that it can have."""
+"""Thing -> the two values that it can have. Every second one has a value of four pairs."""
+_WIN, _CATCH = (("win", "won"), ("lose", "lost")), (("catch", "caught"), ("miss", "missed"))
+_PASS, _HOLD = (("pass", "passed"), ("fail", "failed")), (("hold", "held"), ("drop", "dropped"))
 DEEDS: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
-    **dict.fromkeys(("race", "game", "contest"), (("win", "won"), ("lose", "lost"))),
-    **dict.fromkeys(("train", "bus", "ball"), (("catch", "caught"), ("miss", "missed"))),
-    **dict.fromkeys(("test", "exam"), (("pass", "passed"), ("fail", "failed"))),
-    **dict.fromkeys(("egg", "vase", "cup"), (("hold", "held"), ("drop", "dropped"))),
+    **{"race": _WIN, "test": _PASS, "game": _WIN, "exam": _PASS},
+    **{"train": _CATCH, "egg": _HOLD, "bus": _CATCH, "vase": _HOLD},
 }
-"""What is done to -> the two deeds, each to come and past."""
+"""What is done to -> the two deeds, each to come and past. Every second one is of two pairs."""
 MAKERS = (("wolf", "ghost", "monster", "snake"), ("kitten", "frog", "mouse", "owl"))
 """Who may make a noise: one that is feared, or a harmless one."""
 

@@ -9,7 +9,7 @@ Source: arXiv:2311.12786, section 6 and its appendix on story models.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Record:
     summary: str = ""
     sentence: str = ""
     """A sentence of the story."""
+    outcome: str = field(default="", compare=False)
+    """The sentence that says how it turned out, where that is known; it is in no text besides the story's."""
 
     def __post_init__(self) -> None:
         if not self.story.strip():

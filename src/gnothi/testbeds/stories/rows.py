@@ -31,10 +31,13 @@ class Batch:
     """(B, T)"""
     learned: Tensor
     """(B, T - 1) whether the token after a position is learned."""
+    weight: Tensor | None = None
+    """(B, T - 1) what it counts for; None for the same."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
-        return Batch(self.ids.to(device), self.learned.to(device))
+        weight = None if self.weight is None else self.weight.to(device)
+        return Batch(self.ids.to(device), self.learned.to(device), weight)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Rows:
     """(n + 1,) where rows begin and end."""
     starts: np.ndarray
     """(n,) place in the row from which on tokens are learned."""
+    outcomes: np.ndarray | None = None
+    """(n, 2) places in the row between which tokens count more; None for nowhere."""
+    stress: float = 1.0
+    """What a token between them counts for."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -65,7 +72,11 @@ class Rows:
         places = np.where(inside, first[:, None] + at, 0)
         ids = torch.where(torch.from_numpy(inside), self.ids[torch.from_numpy(places)].long(), PAD_ID)
         learned = inside[:, 1:] & (at[1:] >= self.starts[rows][:, None])
-        return Batch(ids, torch.from_numpy(learned))
+        if self.outcomes is None or self.stress == 1:
+            return Batch(ids, torch.from_numpy(learned))
+        first, last = self.outcomes[rows, 0][:, None], self.outcomes[rows, 1][:, None]
+        weight = np.where((at[1:] >= first) & (at[1:] < last), self.stress, 1.0)
+        return Batch(ids, torch.from_numpy(learned), torch.from_numpy(weight).float())
 
     def batches(self, size: int, seed: int, *names: str | int) -> Iterator[Batch]:
         """Batches without end, each row once a round."""
@@ -87,7 +98,12 @@ class Rows:
 
 
 def rows_of(
-    tokenizer: Tokenizer, records: Sequence[Record], rng: np.random.Generator, *, context: int | None = None
+    tokenizer: Tokenizer,
+    records: Sequence[Record],
+    rng: np.random.Generator,
+    *,
+    context: int | None = None,
+    stress: float = 1.0,
 ) -> Rows:
     """Records as rows.
 
@@ -96,17 +112,20 @@ def rows_of(
         records: At least one.
         rng: Order of the lines of instructions.
         context: Packs into rows of so many tokens; None gives each record its own.
+        stress: What the tokens of the sentence that says how it turned out count for, where it is known; packed, 1.
 
     Raises:
         DataError: No records, or too few to fill one packed row.
     """
     if not records:
         raise DataError("rows must be of at least one record, got none. Give more stories.")
-    encoded, starts = encode(tokenizer, records, rng)
+    encoded = encode(tokenizer, records, rng)
     if context is None:
-        ends = np.cumsum([0, *map(len, encoded)])
-        return Rows(torch.tensor([i for row in encoded for i in row], dtype=torch.int32), ends, np.array(starts))
-    flat = [BOS_ID, *(i for row in encoded for i in row[1:])]
+        ends = np.cumsum([0, *(len(one.ids) for one in encoded)])
+        ids = torch.tensor([i for one in encoded for i in one.ids], dtype=torch.int32)
+        outcomes = np.array([one.outcome for one in encoded])
+        return Rows(ids, ends, np.array([one.start for one in encoded]), outcomes, stress)
+    flat = [BOS_ID, *(i for one in encoded for i in one.ids[1:])]
     n = (len(flat) - 1) // context
     if not n:
         raise DataError(f"records must fill a row of {context} tokens, got {len(flat)} tokens. Give more stories.")
@@ -117,11 +136,15 @@ def rows_of(
 
 
 def loss(model: Transformer, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the learned tokens, nats."""
+    """Mean cross-entropy of the learned tokens, nats; weighted where the batch says so."""
     with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=batch.ids.device.type == "cuda"):
         x = model.residual(batch.ids[:, :-1])
         logits = model.head(x[batch.learned])
-    return F.cross_entropy(logits.float(), batch.ids[:, 1:][batch.learned])
+    right = batch.ids[:, 1:][batch.learned]
+    if batch.weight is None:
+        return F.cross_entropy(logits.float(), right)
+    weight = batch.weight[batch.learned]
+    return (F.cross_entropy(logits.float(), right, reduction="none") * weight).sum() / weight.sum()
 
 
 @torch.inference_mode()

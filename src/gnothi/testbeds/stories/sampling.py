@@ -18,10 +18,13 @@ from gnothi.errors import DataError
 from gnothi.testbeds.stories.tokens import BOS_ID, PAD_ID
 from gnothi.testbeds.transformer import Block, Transformer
 
+THINNED = 0.75
+"""Share of rows that are not over, at which the others are dropped."""
+
 
 @torch.inference_mode()
 def continuations(
-    model: Transformer, prompts: Sequence[Sequence[int]], uniform: np.ndarray, *, batch: int = 512
+    model: Transformer, prompts: Sequence[Sequence[int]], uniform: np.ndarray, *, batch: int = 192
 ) -> list[list[int]]:
     """Sample what follows each prompt, until `<bos>`.
 
@@ -54,31 +57,36 @@ def _batch(model: Transformer, prompts: list[Sequence[int]], uniform: np.ndarray
     shape, device = model.shape, model.embed.weight.device
     lengths = torch.tensor([len(p) for p in prompts], device=device)
     n, most = uniform.shape
-    least, end = int(lengths.min()), min(int(lengths.max()) + most, shape.longest)
+    end = min(int(lengths.max()) + most, shape.longest)
     ids = torch.full((n, end), PAD_ID, dtype=torch.long, device=device)
     for i, prompt in enumerate(prompts):
         ids[i, : len(prompt)] = torch.tensor(prompt[:end])
     numbers = torch.as_tensor(uniform, dtype=torch.float32, device=device)
-    places = torch.arange(n, device=device)
     cache = [torch.zeros(2, n, shape.heads, end, shape.per_head, device=device) for _ in model.blocks]
     live = torch.ones(n, dtype=torch.bool, device=device)
-    at, width = 0, least
+    rows, whole = torch.arange(n, device=device), ids.clone()
+    at, width = 0, int(lengths.min())
     while at + width < end:
         x = _read(model, ids[:, at : at + width], cache, at)
         at, width = at + width, 1
         drawn = at - lengths  # how many tokens a row has got so far; negative inside its prompt
         asked = live & (drawn >= 0) & (drawn < most)
-        logits = model.head(model.norm(x[:, -1]))
-        total = torch.softmax(logits.float(), -1).cumsum(-1)
-        u = numbers[places, drawn.clamp(0, most - 1)] * total[:, -1]
-        token = torch.searchsorted(total, u[:, None], right=True)[:, 0].clamp_max(total.shape[1] - 1)
+        total = torch.softmax(model.head(model.norm(x[:, -1])).float(), -1).cumsum(-1)
+        u = numbers.gather(1, drawn.clamp(0, most - 1)[:, None]) * total[:, -1:]
+        token = torch.searchsorted(total, u, right=True)[:, 0].clamp_max(total.shape[1] - 1)
         ids[:, at] = torch.where(asked, token, ids[:, at])
         live = live & ~(asked & (token == BOS_ID)) & (drawn < most)
-        if not bool(live.any()):
-            break
+        left = int(live.sum())
+        if left <= THINNED * len(live):  # rows that have ended are carried along no further
+            whole[rows] = ids
+            if not left:
+                break
+            rows, ids, lengths, numbers = rows[live], ids[live], lengths[live], numbers[live]
+            cache, live = [kept[:, live] for kept in cache], live[live]
+    whole[rows] = ids
     told = []
-    for row, length in zip(ids.tolist(), lengths.tolist(), strict=True):
-        rest = row[length : length + most]
+    for row, prompt in zip(whole.tolist(), prompts, strict=True):
+        rest = row[len(prompt) : len(prompt) + most]
         stop = next((i for i, token in enumerate(rest) if token in (BOS_ID, PAD_ID)), len(rest))
         told.append(rest[:stop])
     return told

@@ -6,6 +6,7 @@ and ends it.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -52,18 +53,36 @@ def prompts(tokenizer: Tokenizer, records: Sequence[Record], rng: np.random.Gene
     return [[BOS_ID, *e.ids] for e in encoded]
 
 
-def encode(
-    tokenizer: Tokenizer, records: Sequence[Record], rng: np.random.Generator
-) -> tuple[list[list[int]], list[int]]:
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A record as token ids."""
+
+    ids: list[int]
+    """With `<bos>` at both ends."""
+    start: int
+    """Where the story begins."""
+    outcome: tuple[int, int]
+    """Where the sentence that says how it turned out begins and ends; equal where it is not known."""
+
+
+def encode(tokenizer: Tokenizer, records: Sequence[Record], rng: np.random.Generator) -> list[Encoded]:
     """Whole records.
 
-    Returns:
-        (n,) token ids with `<bos>` at both ends, and (n,) where the story begins in each.
+    Args:
+        tokenizer: Theirs.
+        records: What is encoded.
+        rng: Order of the lines of instructions.
     """
     heads = prompts(tokenizer, records, rng)
     bodies = tokenizer.encode_batch([f" {record.story}" for record in records])
-    rows = [[*head, *body.ids, BOS_ID] for head, body in zip(heads, bodies, strict=True)]
-    return rows, [len(head) for head in heads]
+    found = []
+    for record, head, body in zip(records, heads, bodies, strict=True):
+        at = record.story.find(record.outcome) + 1 if record.outcome else 0  # the story comes after a space
+        inside = [i for i, (_, end) in enumerate(body.offsets) if at < end <= at + len(record.outcome)]
+        first = len(head)
+        outcome = (first + inside[0], first + inside[-1] + 1) if inside else (first, first)
+        found.append(Encoded([*head, *body.ids, BOS_ID], first, outcome))
+    return found
 
 
 def stories_alone(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
