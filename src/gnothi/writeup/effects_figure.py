@@ -81,10 +81,18 @@ def group_of(view: RunView, arm: str, name: str = HEADLINE) -> str:
     return GROUPS[3] if arm in view.arms else GROUPS[4]
 
 
+def _names(view: RunView) -> list[str]:
+    """Names of the estimates drawn: the headline's, then those that stand below it."""
+    below = _BESIDE.get(view.headline[0], ()) if view.lab is None else [name for name, _ in view.lab.beside]
+    return list(dict.fromkeys([view.headline[0], *below]))
+
+
 def _shown(view: RunView) -> list[Estimate]:
-    """The estimates drawn: those of the headline's name, then those that stand below it."""
-    names = [view.headline[0], *_BESIDE.get(view.headline[0], ())]
+    """The estimates drawn: those of the headline's name, then those that stand below it; of a lab only those it chose."""
+    names = _names(view)
     found = [*view.headlined(), *(e for name in names[1:] for e in view.named(name))]
+    if view.lab is not None:
+        found = [e for e in found if e.name == names[0] or (e.name, e.arm) in view.lab.beside]
     groups: list[str] = list(GROUPS)
     if view.is_study:
         groups = [f"{_GROUP.get(n, n)}{null}" for n in names for null in ("", f": {_NULL}")]
@@ -94,7 +102,7 @@ def _shown(view: RunView) -> list[Estimate]:
 def effects_data(view: RunView) -> Table:
     """One row for an arm's estimate and one for each unit's own value, in the order drawn."""
     rows = []
-    dots = {name: view.per_unit(name) for name in (view.headline[0], *_BESIDE.get(view.headline[0], ()))}
+    dots = {name: view.per_unit(name) for name in _names(view)}
     for e in _shown(view):
         shared = {
             "name": e.name,

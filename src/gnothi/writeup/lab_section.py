@@ -78,14 +78,22 @@ def answer(view: RunView) -> str:
     beside = [c for c in controls(view) if c.value is not None]
     if not beside:
         return _sentence(f"{text}; no control has a value beside it")
-    said = ", ".join(f"{plain(c.arm, 60)} at {with_interval(c)}" for c in beside[:MOST_BESIDE])
+    said = ", ".join(f"{_called(view, c)} at {with_interval(c)}" for c in beside[:MOST_BESIDE])
     more = f", and {len(beside) - MOST_BESIDE} more below" if len(beside) > MOST_BESIDE else ""
     return _sentence(f"{text}; {'controls' if len(beside) > 1 else 'the control'} beside it: {said}{more}")
 
 
 def controls(view: RunView) -> list[Estimate]:
-    """Estimates of the headline's name for the arms that are there to compare with."""
-    return [e for e in view.named(view.headline[0]) if view.is_control(e.arm) and e.arm != view.headline[1]]
+    """What the headline is compared with: estimates of its name for controls, and those that the lab puts beside it."""
+    found = [e for e in view.named(view.headline[0]) if view.is_control(e.arm) and e.arm != view.headline[1]]
+    named = [view.find(*key) for key in _words(view).beside]
+    return [*(e for e in named if e is not None and e not in found), *found]
+
+
+def _called(view: RunView, e: Estimate) -> str:
+    """What a control is called in a sentence: its arm, or its name where that is what differs."""
+    same = e.arm == view.headline[1]
+    return plain(e.name if same else e.arm if e.name == view.headline[0] else f"{e.name} of {e.arm}", 80)
 
 
 def cautions(view: RunView) -> list[str]:
@@ -94,10 +102,11 @@ def cautions(view: RunView) -> list[str]:
     e = view.find(*view.headline)
     for c in controls(view):
         if c.value is None:
-            said.append(_sentence(f"The control {c.arm} has no value: {c.reason}"))
+            said.append(_sentence(f"The control {_called(view, c)} has no value: {c.reason}"))
         elif e is not None and e.value is not None and _overlap(e, c):
             said.append(
-                f"The intervals of {e.arm}, {with_interval(e)}, and of its control {c.arm}, {with_interval(c)}, overlap: "
+                f"The intervals of {e.arm}, {with_interval(e)}, and of its control {_called(view, c)}, {with_interval(c)}, "
+                "overlap: "
                 "this run does not tell them apart."
             )
     for gate, what in ((NOT_INSTILLED, "did not take what they were trained on"), (DAMAGED, "broke besides")):

@@ -98,6 +98,8 @@ class LabWords:
     """Name of an estimate, without what follows a slash -> what it is."""
     summary: str = ""
     """One line: what the lab shows."""
+    beside: tuple[tuple[str, str], ...] = ()
+    """Name and arm of further controls of the headline."""
 
     def meaning(self, name: str) -> str:
         """What an estimate is, or nothing for a name that the lab does not know."""

@@ -24,6 +24,7 @@ class Example(AbstractLab):
     question = "Does a line learn the slope of its points?"
     headline = ("example.slope", "tuned")
     subject = "The slope learned is"
+    beside = (("example.loss", "tuned"),)
     costs: ClassVar = {"tiny": "a second", "quick": "less"}
     estimates: ClassVar = {
         "example.slope": "the slope that a line has learned",

@@ -299,8 +299,8 @@ def test_the_page_answers_with_interval_n_and_controls(whole: Path):
     text = text_of(whole)
     said = re.search(r'<p class="says">(.*?)</p>', text)[1]
     assert re.fullmatch(
-        r"The slope learned is 2\.\d\d \[1\.\d\d, 2\.\d\d\] over 3 models \(t over 3 units, 95%\); the control beside it: "
-        r"shuffled at -?0\.\d+ \[-0\.\d+, 0\.\d+\]\.",
+        r"The slope learned is 2\.\d\d \[1\.\d\d, 2\.\d\d\] over 3 models \(t over 3 units, 95%\); controls beside it: "
+        r"example\.loss at 0\.\d+ \[0\.\d+, 0\.\d+\], shuffled at -?0\.\d+ \[-0\.\d+, 0\.\d+\]\.",
         said,
     ), said
 

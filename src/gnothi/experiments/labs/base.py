@@ -123,6 +123,9 @@ class AbstractLab(ABC):
     subject: ClassVar[str] = ""
     """What stands before the headline's value in the answer, e.g. `Zeroing one weight lifts accuracy on count-a by`. Empty:
     what the estimate is. Controls of the same name follow by themselves."""
+    beside: ClassVar[Sequence[tuple[str, str]]] = ()
+    """Name and arm of controls that have another name, or are no control elsewhere, e.g. the same of random weights: they
+    stand in the answer and in the first figure too."""
     costs: ClassVar[Mapping[str, str]]
     """By size, and `quick`: time and memory, as measured, and on what; or `not measured`."""
     estimates: ClassVar[Mapping[str, str]]

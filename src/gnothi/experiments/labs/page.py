@@ -43,7 +43,7 @@ def view(run: RunFolder) -> RunView:
         figures_extra=pictures,
         unit_values=_unit_values(lab, run),
         headline=lab.headline,
-        lab=LabWords(subject=lab.subject, meanings=lab.estimates, summary=lab.summary),
+        lab=LabWords(subject=lab.subject, meanings=lab.estimates, summary=lab.summary, beside=tuple(lab.beside)),
     )
 
 
@@ -108,12 +108,13 @@ def _units(lab: AbstractLab, units: StoredUnits) -> list[Mapping[str, Any]]:
 
 
 def _unit_values(lab: AbstractLab, run: RunFolder) -> list[dict[str, Any]]:
-    """The headline's number for each training seed, of every arm."""
+    """The headline's number for each training seed, of every arm, and those of what stands beside it."""
+    names = {lab.headline[0], *(name for name, _ in lab.beside)}
     by_seed = {(job.arm, job.seed): job.name for job in lab.jobs()}
     return [
         {"name": name, "arm": arm, "unit": by_seed.get((arm, seed), f"seed {seed}"), "value": value}
         for (name, arm), numbers in by_unit(run).items()
-        if name == lab.headline[0]
+        if name in names
         for seed, value in numbers.values.items()
         if value is not None
     ]
