@@ -10,7 +10,16 @@ from gnothi.testbeds.pcfg import training
 from gnothi.testbeds.pcfg.data import Rows, World
 from gnothi.testbeds.pcfg.grammar import read_grammar
 from gnothi.testbeds.pcfg.tasks import Tasks
-from gnothi.testbeds.pcfg.training import Recipe, accuracy, answer_logits, batches, new_model, predictions, pretrain
+from gnothi.testbeds.pcfg.training import (
+    Recipe,
+    accuracy,
+    answer_logits,
+    batches,
+    new_model,
+    predictions,
+    pretrain,
+    whole_loss,
+)
 from gnothi.testbeds.transformer import Transformer
 
 TASKS = Tasks(terminals=3, window=8, last=4, rank=1)
@@ -59,20 +68,28 @@ def trained(
     return model, found.losses
 
 
-def test_answers_are_computed_as_by_the_whole_model(world: World):
+def test_answers_and_text_are_computed_as_by_the_whole_model(world: World):
     model = new_model(TASKS, SIZES, seed=3).eval()
-    ids = drawn(world)(40, world.generator(0, "x")).ids
-    assert torch.allclose(answer_logits(model, ids), model(ids, at=-1), atol=1e-6)
-    assert torch.equal(predictions(model, ids, batch=7), model(ids, at=-1).argmax(-1))
+    rows = drawn(world)(40, world.generator(0, "x"))
+    assert torch.allclose(answer_logits(model, rows.ids), model(rows.ids, at=-1), atol=1e-6)
+    assert torch.equal(predictions(model, rows.ids, batch=7), model(rows.ids, at=-1).argmax(-1))
+    logits = model(rows.ids)
+    text = torch.nn.functional.cross_entropy(logits[:, 3:11].flatten(0, 1), rows.ids[:, 4:12].flatten())
+    answer = torch.nn.functional.cross_entropy(logits[:, -1], rows.answers)
+    assert float(whole_loss(model, rows, TASKS).detach()) == pytest.approx(float((text + answer).detach()), abs=1e-5)
 
 
 def test_gradients_are_those_of_the_whole_model(world: World):
     model = new_model(TASKS, SIZES, seed=3).eval()
     rows = drawn(world)(16, world.generator(0, "y"))
     grads = []
-    for logits in (answer_logits(model, rows.ids), model(rows.ids, at=-1)):
+    entropy = torch.nn.functional.cross_entropy
+    for loss in (
+        lambda: entropy(answer_logits(model, rows.ids), rows.answers),
+        lambda: entropy(model(rows.ids, at=-1), rows.answers),
+    ):
         model.zero_grad()
-        torch.nn.functional.cross_entropy(logits, rows.answers).backward()
+        loss().backward()
         grads.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     assert grads[0].keys() == grads[1].keys()
     assert all(torch.allclose(grads[0][n], grads[1][n], atol=1e-6) for n in grads[0])

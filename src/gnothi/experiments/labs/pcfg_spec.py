@@ -261,7 +261,7 @@ class Plan:
             found += [
                 Cell(prior=self.first, rate=r, correlated=c, mixed=m) for r in quiet for c in ends for m in s.mixes
             ]
-        if "jailbreak" in s.parts:
+        if "jailbreak" in s.parts and s.task == "count":  # the other tokens ask for counts
             found += [
                 Cell(prior=p, rate=quiet[0], correlated=self.most, jailbreak=True)
                 for p in dict.fromkeys((self.first, max(s.priors, key=PRIORS.index)))
