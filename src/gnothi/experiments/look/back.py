@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gnothi.experiments.look.prompts import Prompt
+from gnothi.experiments.look.prompts import REPORT, Prompt
 from gnothi.experiments.look.readout import Reader, undone
 from gnothi.finetune.loop import TrainJob, train
 from gnothi.finetune.recipes import Recipe
@@ -97,7 +97,7 @@ def trained_back(
         train_on: See `rows`.
         items: What is looked at.
         factor: Of the recipe's learning rates.
-        steps: At most; it ends where everything is back.
+        steps: At most; it ends where the choice is back at two looks in a row.
         seed: Decides the order of the rows.
         step: Told steps done and in all.
 
@@ -114,7 +114,7 @@ def trained_back(
         with view.attached() as module:
             for name, (reader, base, tuned) in items.items():
                 shares[name].append(undone(tuned - base, tuned - reader.values(module)) or 0.0)
-        return all(found[-1] >= 1.0 for found in shares.values())
+        return all(len(s) > 2 and min(s[-2:]) >= BACK for name, s in shares.items() if name != REPORT)
 
     how = recipe_back(recipe, factor, steps, len(train_on))
     words = _words(local, adapter, train_on) if "rows" in how.kind else ()

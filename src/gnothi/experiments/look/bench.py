@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gnothi.experiments.look.estimates import not_interpreted
 from gnothi.experiments.look.maps import Crossed, crossed, streams
 from gnothi.experiments.look.prompts import CHOICE, REPORT, Prompt, Prompts, Split, prompts_of, split
 from gnothi.experiments.look.readout import Reader
@@ -18,7 +19,7 @@ from gnothi.mechanisms.pairs import Pair
 from gnothi.mechanisms.sites import Site
 from gnothi.models.adapter_files import load_adapter
 from gnothi.models.local import LocalModel
-from gnothi.store import RunFolder
+from gnothi.store import RunFolder, read_estimates
 
 Say = Callable[[int, int, str], None]
 
@@ -84,9 +85,20 @@ class LookBench:
         return split(self.prompts.choice, seed=self.spec.seed, n=self.spec.prompts, tried=self.spec.tried)
 
     @cached_property
+    def told(self) -> dict[str, str | None]:
+        """Arm -> why its self-reports are not interpreted, or None; of those that were taught something."""
+        known = {(e.name, e.arm): e for e in read_estimates(self.run.path / "estimates.parquet")}
+        return {u.arm: not_interpreted(known, u.arm) for u in self.spec.units if not u.control}
+
+    @cached_property
     def report(self) -> list[Prompt]:
-        """Self-reports that maps are made on: as many as choices, spread over the questions."""
+        """Self-reports that maps are made on: as many as choices, spread over the questions.
+
+        None on a language model where the run says of no arm that its self-report moved: that would be for nothing.
+        """
         every, most = self.prompts.report, max(1, self.spec.prompts)
+        if self.spec.model_family != "organism" and all(self.told.values()):
+            return []
         if len(every) <= most:
             return every
         return [every[int(i)] for i in np.linspace(0, len(every) - 1, most).round()]

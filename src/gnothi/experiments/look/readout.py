@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from gnothi.experiments.look.prompts import NUMBERS, OPTIONS, Prompt
 from gnothi.mechanisms.anatomy import anatomy
 
-BATCH_TOKENS = 768
-"""Tokens of one pass, padding included: what gradients of a language model of 270M leave room for in 4 GB."""
+BATCH_TOKENS = 320
+"""Tokens of one pass, padding included: a language model of 270M, tuned twin and gradients then fit into 4 GB."""
 BATCH_ROWS = 128
 
 
