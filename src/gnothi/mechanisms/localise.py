@@ -32,7 +32,7 @@ from gnothi.mechanisms.metrics import At, Metric, taken
 from gnothi.mechanisms.pairs import Pair, differences, interpolated
 from gnothi.mechanisms.sites import Site
 
-LEAST = 5.0
+LEAST = 4.75
 """Score from which a part is named."""
 SIBLING = 3.5
 """Score from which a sibling shares in the change, if its effect is also at least `SHARED` of the named part's."""
