@@ -1,5 +1,6 @@
 """The PCFG lab: its plan, every kind of unit at the smallest size, and numbers that are what was planted."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from gnothi.errors import SpecError
 from gnothi.experiments.labs.base import LabJob, UnitData
 from gnothi.experiments.labs.pcfg import Pcfg
 from gnothi.experiments.labs.pcfg_published import TABLE_5
+from gnothi.experiments.labs.pcfg_spec import PcfgSpec
 from gnothi.experiments.labs.pcfg_work import work
 
 SMALLEST = {
@@ -113,6 +115,12 @@ def test_impossible_options_are_refused_in_one_line(options: dict, said: str):
     with pytest.raises(SpecError, match=said) as caught:
         Pcfg.build(**options)
     assert "\n" not in str(caught.value)
+
+
+def test_every_field_is_explained_on_the_labs_page():
+    page = (Path(__file__).parents[3] / "docs" / "lab-pcfg.md").read_text(encoding="utf-8")
+    table = page.split("## Fields")[1].split("\n## ")[0]
+    assert not set(PcfgSpec.model_fields) - set(re.findall(r"`(\w+)`", table))
 
 
 def test_an_unknown_size_is_refused():

@@ -42,6 +42,7 @@ class Pcfg(AbstractLab):
     )
     headline: ClassVar[tuple[str, str]] = ("shortcut.gap", "low-small-100")
     subject: ClassVar[str] = "Accuracy on the fine-tuned task where the correlation holds, above where it does not:"
+    beside: ClassVar[Sequence[tuple[str, str]]] = (("shortcut.gap", "low-small-0"),)
     costs: ClassVar[Mapping[str, str]] = {
         "quick": "not measured",
         "tiny": "not measured",
