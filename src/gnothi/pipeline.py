@@ -292,10 +292,10 @@ def headline_of(run_folder: RunFolder) -> tuple[tuple[str, str], Mapping[str, Ar
     """What a run is about: the name and arm of its headline, which one's own behaviour words itself, and its arms."""
     spec = run_folder.spec
     if spec["experiment"] in LABS:
-        from gnothi.experiments.labs.plan import lab_of
+        from gnothi.experiments.labs.plan import headline, lab_of
 
         lab = lab_of(spec)
-        return lab.headline, lab.arms()
+        return headline(lab, run_folder.estimates()), lab.arms()
     if spec["experiment"] == LOOK:
         from gnothi.experiments.look.page import headline
 

@@ -101,6 +101,16 @@ def test_bad_words_are_refused_with_the_nearest_right_one(name: str, options: di
         plan.build(name, **options)
 
 
+def test_where_the_usual_headline_s_arm_is_no_part_of_a_run_the_first_one_that_is_answers(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lab, estimates = plan.lab_of(plan.build("example")), RunFolder.open(whole).estimates()
+    assert plan.headline(lab, estimates) == ("example.slope", "tuned")
+    monkeypatch.setattr(example_lab.Example, "headline", ("example.slope", "gone"))
+    assert plan.headline(lab, estimates) == ("example.slope", "tuned")
+    assert plan.headline(lab, []) == ("example.slope", "gone")
+
+
 # -- units on disk -----------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from gnothi._version import __version__
 from gnothi.errors import DataError
 from gnothi.experiments.labs.base import AbstractLab, LabTable, Picture
-from gnothi.experiments.labs.plan import build, by_unit, lab_of
+from gnothi.experiments.labs.plan import build, by_unit, headline, lab_of
 from gnothi.experiments.labs.unit import StoredUnits
 from gnothi.store import RunFolder, read_estimates
 from gnothi.writeup import style
@@ -42,7 +42,7 @@ def view(run: RunFolder) -> RunView:
         tables=[_table(t) for t in lab.tables(units, estimates)],
         figures_extra=pictures,
         unit_values=_unit_values(lab, run),
-        headline=lab.headline,
+        headline=headline(lab, estimates),
         lab=LabWords(subject=lab.subject, meanings=lab.estimates, summary=lab.summary, beside=tuple(lab.beside)),
     )
 

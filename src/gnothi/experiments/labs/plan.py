@@ -147,6 +147,19 @@ def score(lab: AbstractLab, units: StoredUnits) -> list[Estimate]:
     return found
 
 
+def headline(lab: AbstractLab, estimates: Sequence[Estimate]) -> Key:
+    """Name and arm of the estimate that answers a run: the lab's own, or where its arm is no part of the run, the first.
+
+    A specification that leaves out rates or priors may leave out the arm that the lab is usually about.
+    """
+    name, arm = lab.headline
+    arms = lab.arms()
+    if arm in arms:
+        return name, arm
+    there = [e.arm for e in estimates if e.name == name and not (e.arm in arms and arms[e.arm].control)]
+    return name, next((a for a in (*arms, *there) if a in there), arm)
+
+
 def points(run: RunFolder) -> Any:
     """Every table of every unit in one: `arm, unit, seed, table`, then the tables' own columns."""
     import pandas as pd
