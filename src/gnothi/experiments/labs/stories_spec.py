@@ -123,7 +123,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "seeds": 3, "every": 2, "vocabulary": 800, "longest_story": 80, "packed": False,
         "layers": 2, "heads": 4, "width": 64, "mlp": 256, "longest": 144,
         "stories": 30_000, "tuning_stories": 6_000, "test_stories": 2_000, "judge_stories": 10_000, "probe_stories": 1_000,
-        "steps": 900, "batch": 32, "accumulate": 1, "rate": 3e-3, "muon": 0.02, "warmup": 0.05, "flat": 0.35,
+        "steps": 600, "batch": 32, "accumulate": 1, "rate": 3e-3, "muon": 0.02, "warmup": 0.05, "flat": 0.35,
         "weight_decay": 0.0, "stress": 10.0, "protocols": PROTOCOLS, "rates": ("large", "medium"),
         "large": 1e-3, "medium": 3e-4, "small": 1e-4,
         "tune_batch": 32, "tune_steps": 100, "tune_looks": (10, 30),
@@ -220,17 +220,16 @@ def seeds(spec: Mapping[str, Any]) -> range:
 
 def starts(spec: Mapping[str, Any]) -> dict[str, str]:
     """What is trained back: arm -> name of its units without a seed."""
-    return {BASE: BASE, NEVER: NEVER, **{d.arm: d.unit for d in deletions(spec)}}
+    return {**{d.arm: d.unit for d in deletions(spec)}, BASE: BASE, NEVER: NEVER}
 
 
 def jobs(spec: Mapping[str, Any]) -> list[LabJob]:
-    """Every unit, the longest chains first."""
+    """Every unit, seed by seed."""
     found = [LabJob(name=WORDS, payload={"kind": "words"}, seed=spec["seed"])]
     for s in seeds(spec):
         for arm in (BASE, NEVER):
             payload = {"kind": "pretrain", "with_feature": arm == BASE, "data": arm}
             found.append(LabJob(name=f"{arm}-{s}", after=(WORDS,), payload=payload, arm=arm, seed=s))
-    for s in seeds(spec):
         for d in deletions(spec):
             parent = f"{BASE}-{s}"
             payload = {"kind": "delete", "of": parent, "protocol": d.protocol, "lr": spec[d.rate], "data": d.protocol}
