@@ -16,6 +16,10 @@ import yaml
 
 from gnothi.errors import SpecError
 from gnothi.experiments import STUDIES
+from gnothi.experiments.labs import LABS
+from gnothi.experiments.labs.base import AbstractLab
+from gnothi.experiments.labs.plan import build, lab_class, lab_of
+from gnothi.experiments.look.names import ESTIMATES as LOOK_ESTIMATES
 from gnothi.experiments.study import experiment_of
 from gnothi.experiments.study.design import UNTUNED
 from gnothi.experiments.study.spec import parse
@@ -78,11 +82,34 @@ def names_tables() -> str:
     lines += [f"| `{name}` | {meaning} |" for name, meaning in ESTIMATES.items()]
     lines += ["", "| estimate of a study of paper A | what it is |", "|---|---|"]
     lines += ["| `{}` | {} |".format(name, said.replace("|", r"\|")) for name, said in STUDY_ESTIMATES.items()]
+    for title, named in [
+        *((f"estimate of the lab `{name}`", lab_class(name).estimates) for name in LABS),
+        ("estimate of a look", LOOK_ESTIMATES),
+    ]:
+        lines += ["", f"| {title} | what it is |", "|---|---|"]
+        lines += ["| `{}` | {} |".format(name, said.replace("|", r"\|")) for name, said in named.items()]
     return "\n".join(lines)
 
 
 def _is_fixed(name: str) -> bool:
     return name in ESTIMATES or name.partition("/")[0] in STUDY_ESTIMATES
+
+
+def lab_of_row(row: Row) -> AbstractLab | None:
+    """The lab that a row's command runs, with its options; files that it names are not looked for."""
+    words = shlex.split(row.commands[0]) if row.commands else []
+    if words[:2] != ["gnothi", "lab"] or words[2] == "list":
+        return None
+    options: dict[str, Any] = {}
+    for flag, value in pairwise(words):
+        if flag == "--size":
+            options["size"] = value
+        if flag == "--set":
+            name, _, text = value.partition("=")
+            options[name] = yaml.safe_load(text)
+    if str(options.get("grammar", "")).endswith(".yaml") or "source" in options:
+        options.pop("grammar", options.pop("source", None))
+    return lab_of(build(words[2], **options))
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +169,8 @@ def test_commands_of_what_is_here_exist(rows: list[Row], commands: dict[str, Any
                 wrong.append(f"{row.item}: no command `{command}`")
             elif words[1] == "run" and words[2] not in EXPERIMENTS:
                 wrong.append(f"{row.item}: no experiment {words[2]!r}")
+            elif words[1] == "lab" and words[2] not in (*LABS, "list"):
+                wrong.append(f"{row.item}: no lab {words[2]!r}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -185,6 +214,13 @@ def test_arms_and_estimates_of_what_is_here_exist(rows: list[Row]):
     for row in rows:
         if row.state != "yes":
             continue
+        lab = lab_of_row(row)
+        if lab is not None:
+            wrong += [
+                f"{row.item}: no estimate {n!r}" for n in row.estimates if n.partition("/")[0] not in lab.estimates
+            ]
+            wrong += [f"{row.item}: no arm {n!r}" for n in row.arms if n not in lab.arms()]
+            continue
         wrong += [f"{row.item}: no estimate {n!r}" for n in row.estimates if not _is_fixed(n) and n[0] != "/"]
         if study_of_row(row):
             names, arms = names_of(row)
@@ -200,6 +236,13 @@ def test_arms_and_estimates_of_what_is_here_exist(rows: list[Row]):
 def test_every_estimate_of_a_study_is_somewhere_in_the_tables(rows: list[Row]):
     named = {name.partition("/")[0] for row in rows if row.state == "yes" for name in row.estimates}
     assert not set(STUDY_ESTIMATES) - named - {"report.validity"}  # stands in the table of paper B
+
+
+def test_every_estimate_of_a_lab_is_somewhere_in_the_tables(rows: list[Row]):
+    for name in LABS:
+        here = [row for row in rows if row.state == "yes" and row.commands[0].startswith(f"gnothi lab {name}")]
+        assert not set(lab_class(name).estimates) - {e.partition("/")[0] for row in here for e in row.estimates}, name
+        assert lab_class(name).headline[1] in {arm for row in here for arm in row.arms}, name
 
 
 def test_every_arm_and_every_estimate_is_somewhere_in_the_tables(rows: list[Row]):
