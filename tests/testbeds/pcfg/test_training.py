@@ -68,7 +68,9 @@ def trained(
     return model, found.losses
 
 
-def test_answers_and_text_are_computed_as_by_the_whole_model(world: World):
+@pytest.mark.parametrize("short", [64, 4])
+def test_answers_and_text_are_computed_as_by_the_whole_model(world: World, monkeypatch, short: int):
+    monkeypatch.setattr(training, "SHORT", short)
     model = new_model(TASKS, SIZES, seed=3).eval()
     rows = drawn(world)(40, world.generator(0, "x"))
     assert torch.allclose(answer_logits(model, rows.ids), model(rows.ids, at=-1), atol=1e-6)

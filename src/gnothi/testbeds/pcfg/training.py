@@ -28,10 +28,12 @@ from gnothi.rng import integer
 from gnothi.testbeds.muon import Muon
 from gnothi.testbeds.pcfg.data import Rows, World
 from gnothi.testbeds.pcfg.tasks import Tasks
-from gnothi.testbeds.transformer import Block, Shape, Transformer
+from gnothi.testbeds.transformer import ACTIVATIONS, Attention, Block, Shape, Transformer
 
 STRETCH = 100
 """Steps whose data is drawn at once."""
+SHORT = 64
+"""Longest sequence that attends by plain products on a processor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,21 +84,53 @@ def new_model(tasks: Tasks, sizes: Mapping[str, Any], *, seed: int, device: str 
 
 def answer_logits(model: Transformer, ids: Tensor) -> Tensor:
     """(B, outputs) logits at the end of prompts of one length (B, T): those of `model(ids, at=-1)`, in less time."""
-    x = model.drop(model.embed(ids) + model.positions.weight[: ids.shape[1]])
+    return _logits(model, ids, whole=False)
+
+
+def _logits(model: Transformer, ids: Tensor, *, whole: bool) -> Tensor:
+    """(B * T, outputs) logits at all positions, or (B, outputs) at the last, where the last block is computed only there.
+
+    The numbers are those of the model's own pass. What takes less time: rows of all prompts lie in one matrix; queries, keys
+    and values come from one product; hidden units are made positive in place; short sequences attend by plain products.
+    """
+    rows, length = ids.shape
+    x = (model.embed(ids) + model.positions.weight[:length]).view(rows * length, -1)
+    x = model.drop(x)
     *blocks, last = cast(list[Block], list(model.blocks))
     for block in blocks:
-        x = block(x)
-    attn, normed, x = last.attn, last.norm1(x), x[:, -1:]
-    q, k, v = (
-        part(z).unflatten(-1, (attn.heads, attn.per_head)).transpose(1, 2)
-        for part, z in ((attn.q, normed[:, -1:]), (attn.k, normed), (attn.v, normed))
-    )
-    weights = torch.softmax(q @ k.mT / math.sqrt(attn.per_head), -1)
-    if model.training and attn.dropout:
-        weights = F.dropout(weights, attn.dropout)
-    x = x + last.drop(attn.o((weights @ v).transpose(1, 2).flatten(2)))
-    x = x + last.drop(last.mlp(last.norm2(x)))
-    return model.head(model.norm(x))[:, 0]
+        x = _block(block, x, rows, whole=True)
+    return model.head(model.norm(_block(last, x, rows, whole=whole)))
+
+
+def _block(block: Block, x: Tensor, rows: int, *, whole: bool) -> Tensor:
+    """(B * T, width) -> the same, or (B, width) at the last position of each row."""
+    attn, normed, length = block.attn, block.norm1(x), len(x) // rows
+    if whole:
+        q, k, v = _together(attn, (attn.q, attn.k, attn.v), normed, rows)
+    else:
+        (k, v), x = _together(attn, (attn.k, attn.v), normed, rows), x.view(rows, length, -1)[:, -1]
+        (q,) = _together(attn, (attn.q,), normed.view(rows, length, -1)[:, -1], rows)
+    dropout = attn.dropout if block.training else 0.0
+    if x.device.type != "cpu" or dropout or length > SHORT:
+        heads = (part.unflatten(0, (rows, attn.heads)) for part in (q, k, v))
+        found = F.scaled_dot_product_attention(*heads, dropout_p=dropout, is_causal=whole)
+    else:
+        hidden = torch.full((q.shape[1], length), -math.inf).triu(length - q.shape[1] + 1)
+        weights = torch.softmax(torch.baddbmm(hidden, q, k.mT, alpha=attn.per_head**-0.5), -1)
+        found = (weights @ v).unflatten(0, (rows, attn.heads))
+    x = x + block.drop(attn.o(found.transpose(1, 2).reshape(len(x), -1)))
+    up = block.mlp.up(block.norm2(x))
+    act = torch.relu_ if block.mlp.activation == "relu" else ACTIVATIONS[block.mlp.activation]
+    return x + block.drop(block.mlp.down(act(up)))
+
+
+def _together(attn: Attention, parts: Sequence[torch.nn.Linear], x: Tensor, rows: int) -> tuple[Tensor, ...]:
+    """(B * heads, T, per head) of several layers that read one input (B * T, width), in one product."""
+    biases: tuple[Tensor, ...] = tuple(part.bias for part in parts)
+    bias = None if biases[0] is None else torch.cat(biases)
+    made = F.linear(x, torch.cat(tuple(part.weight for part in parts)), bias)
+    made = made.view(rows, -1, len(parts), attn.heads, attn.per_head).permute(2, 0, 3, 1, 4)
+    return made.reshape(len(parts), rows * attn.heads, -1, attn.per_head).unbind(0)
 
 
 def answer_loss(model: Transformer, rows: Rows) -> Tensor:
@@ -108,7 +142,7 @@ def answer_loss(model: Transformer, rows: Rows) -> Tensor:
 def whole_loss(model: Transformer, rows: Rows, tasks: Tasks) -> Tensor:
     """Mean cross-entropy of the answers plus that of the text's tokens, nats."""
     with _autocast(rows.ids):
-        logits = model(rows.ids).float()
+        logits = _logits(model, rows.ids, whole=True).float().view(*rows.ids.shape, -1)
     at = slice(tasks.text_at - 1, tasks.text_at + tasks.window - 1)
     text = rows.ids[:, tasks.text_at : tasks.text_at + tasks.window]
     return F.cross_entropy(logits[:, -1], rows.answers) + F.cross_entropy(logits[:, at].flatten(0, 1), text.flatten())
