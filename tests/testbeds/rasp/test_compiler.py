@@ -92,9 +92,9 @@ def test_the_counter_counts_to_its_length() -> None:
     assert [row[1] for row in compiled.run(sequences)] == list(range(46))
 
 
-@pytest.mark.parametrize("sharpness, ramp", [(8.0, 1.0), (8.0, 0.5), (40.0, 0.1)])
+@pytest.mark.parametrize("sharpness, ramp", [(8.0, 1.0), (8.0, 1.5), (40.0, 0.1)])
 def test_scales_change_how_it_computes_and_not_what(sharpness: float, ramp: float) -> None:
-    scales = Scales(sharpness=sharpness, ramp=ramp, gain=6.0)
+    scales = Scales(sharpness=sharpness, ramp=ramp, gain=6.0, hidden=3.0)
     one = example("counter")
     compiled = compile_program(one.build(), one.vocabulary, one.longest, scales=scales, logit=3.0)
     assert not wrong(compiled, sample(one, "scales", 20))[:1]

@@ -42,7 +42,7 @@ class TracrSpec(BaseModel):
     kept: float = Field(default=0.99, gt=0, le=1)
     sharpness: float = Field(ge=8)
     gain: float = Field(gt=0)
-    ramp: float = Field(gt=0, le=1)
+    ramp: float = Field(gt=0, lt=2)
     hidden: float = Field(gt=0)
     logit: float = Field(gt=0)
     """See `testbeds.rasp.Scales` and `compile_program`."""
@@ -121,8 +121,8 @@ _ALL: tuple[str, ...] = tuple(RATES)
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
-        "seeds": 5, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 4, "shortest": 15, "longest": 15},
-        "max": {**_MAX, "letters": 12, "shortest": 7, "longest": 8}, "steps": 400,
+        "seeds": 5, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 6, "shortest": 18, "longest": 18},
+        "max": {**_MAX, "letters": 16, "shortest": 7, "longest": 8}, "steps": 400,
         "correlated": _SWEEP, "max_correlated": (0.0, 0.5, 1.0),
         "back_rates": _ALL, "back_correlated": (0.0, 0.5, 1.0), "back_seeds": 3, "choose": 200, "candidates": 40,
     },
@@ -138,12 +138,12 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 COMMON: Mapping[str, Any] = {
-    "noise": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5), "sharpness": 8.0, "gain": 5.0, "ramp": 1.0,
-    "hidden": 4.0, "logit": 4.0,
+    "noise": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5), "sharpness": 8.0, "gain": 5.0, "ramp": 1.5,
+    "hidden": 1.0, "logit": 6.0,
     "batch": 96, "clip": 1.0, "rates": _ALL, "test": 1000, "random": 1000,
 }  # fmt: skip
 QUICK: Mapping[str, Any] = {
-    "seeds": 3, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 3, "shortest": 8, "longest": 8},
+    "seeds": 3, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 4, "shortest": 8, "longest": 8},
     "max": {**_MAX, "letters": 6, "shortest": 5, "longest": 5, "old": 3, "new": 4}, "steps": 150,
     "correlated": (0.0, 1.0), "max_correlated": (1.0,), "rates": ("large", "medium", "small"),
     "back_rates": ("medium", "small"), "back_correlated": (1.0,), "back_seeds": 3, "back_large": False, "test": 300, "choose": 100,

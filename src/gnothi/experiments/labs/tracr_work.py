@@ -289,7 +289,7 @@ def _pruned(setting: Setting, module: nn.Module, seed: int) -> dict[str, Any]:
 
 
 def _entry(module: nn.Module, unit: Unit) -> float:
-    matrix = module.get_parameter(f"blocks.{unit.block}.{unit.part}.weight")
+    matrix = module.get_parameter(f"blocks.{unit.block}.{unit.part}.weight").detach()
     return float(matrix[unit.index])
 
 

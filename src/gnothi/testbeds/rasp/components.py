@@ -39,15 +39,17 @@ class Scales:
     gain: float = 4.0
     """Entry of a counting head's value matrix and of its output matrix: 1 / (1 + n) is held `gain`^2 times larger."""
     ramp: float = 0.5
-    """Part of the gap between two numbers in which their threshold rises; 1 leaves no flat piece between."""
+    """Width of a threshold, in gaps between the two numbers that it is between. Below 1 there are flat pieces, on which
+    nothing reaches the number from behind. At 1 a number sits on a kink, and which way a gradient pushes it is luck. Above
+    1 neighbours overlap: the likeliest is still right, so that a program's output is, but keys and queries are blurred."""
     hidden: float = 1.0
     """Value of a look-up's neuron that fires. What it writes is divided by it: the larger, the more a change of one entry
     of the second matrix does. The published compiler's neurons are of order 100."""
 
     def __post_init__(self) -> None:
-        if not (self.sharpness >= 1 and self.gain > 0 and 0 < self.ramp <= 1 and self.hidden > 0):
+        if not (self.sharpness >= 1 and self.gain > 0 and 0 < self.ramp < 2 and self.hidden > 0):
             raise SpecError(
-                "Scales must have sharpness >= 1, gain > 0, ramp in (0, 1] and hidden > 0, got "
+                "Scales must have sharpness >= 1, gain > 0, ramp in (0, 2) and hidden > 0, got "
                 f"{self.sharpness}, {self.gain}, {self.ramp} and {self.hidden}."
             )
 
@@ -214,7 +216,7 @@ def _scores(selector: Selector, site: _Site, beginning: float) -> tuple[np.ndarr
         query[i], key[i] = root * q, root * k
         key[i, BEGINNING] = -key[i] @ space.at_beginning
     query[-1, ONE] = root * (n + beginning)
-    query[-1, BEGINNING] = root * (2 * n + 1)  # the beginning looks at itself only
+    query[-1, BEGINNING] = root * (4 * n + 1)  # the beginning looks at itself only, whatever noise does
     key[-1, BEGINNING] = root
     return query, key, (*labels, "beginning")
 
