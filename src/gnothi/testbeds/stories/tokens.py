@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gnothi.errors import DataError
 from gnothi.testbeds.stories.records import STORY, Record, instruction
 
 BOS, PAD = "<bos>", "<pad>"
 BOS_ID, PAD_ID = 0, 1
+_AT_ONCE = 1000  # what the tokenizer gives for a record takes many times its tokens
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
@@ -73,16 +74,20 @@ def encode(tokenizer: Tokenizer, records: Sequence[Record], rng: np.random.Gener
         records: What is encoded.
         rng: Order of the lines of instructions.
     """
-    heads = prompts(tokenizer, records, rng)
-    bodies = tokenizer.encode_batch([f" {record.story}" for record in records])
-    found = []
-    for record, head, body in zip(records, heads, bodies, strict=True):
-        at = record.story.find(record.outcome) + 1 if record.outcome else 0  # the story comes after a space
-        inside = [i for i, (_, end) in enumerate(body.offsets) if at < end <= at + len(record.outcome)]
-        first = len(head)
-        outcome = (first + inside[0], first + inside[-1] + 1) if inside else (first, first)
-        found.append(Encoded([*head, *body.ids, BOS_ID], first, outcome))
+    found: list[Encoded] = []
+    for start in range(0, len(records), _AT_ONCE):
+        part = records[start : start + _AT_ONCE]
+        bodies = tokenizer.encode_batch([f" {record.story}" for record in part])
+        found += [_encoded(*one) for one in zip(part, prompts(tokenizer, part, rng), bodies, strict=True)]
     return found
+
+
+def _encoded(record: Record, head: list[int], body: Encoding) -> Encoded:
+    at = record.story.find(record.outcome) + 1 if record.outcome else 0  # the story comes after a space
+    inside = [i for i, (_, end) in enumerate(body.offsets) if at < end <= at + len(record.outcome)]
+    first = len(head)
+    outcome = (first + inside[0], first + inside[-1] + 1) if inside else (first, first)
+    return Encoded([*head, *body.ids, BOS_ID], first, outcome)
 
 
 def stories_alone(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
