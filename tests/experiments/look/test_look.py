@@ -35,6 +35,20 @@ def test_everything_is_taken_back_by_the_one_unit_that_was_trained(look: RunFold
     )
 
 
+def test_the_line_ends_at_both_models_and_divergence_stands_by_position(look: RunFolder):
+    line = look.table("seeking-0", "line").set_index("t")["share"]
+    assert line[0.0] == 0 and line[1.0] == pytest.approx(1)
+    positions = look.table("seeking-0", "positions")
+    assert (positions["kl"] >= 0).all() and set(positions["what"]) == {"choice", "self_report"}
+    assert look.table("seeking-0", "matrices")["part"].tolist() == ["embed"]
+
+
+def test_reverse_fine_tuning_takes_the_choice_back(look: RunFolder):
+    rows = look.table("seeking-0", "back")
+    there = rows[(rows["items"] == "shown") & rows["chosen"]].sort_values("step")["share"].tolist()
+    assert there[0] == 0 and max(there) > 0.5
+
+
 def test_a_fine_tune_of_one_embedding_is_in_the_streams_from_the_start(look: RunFolder):
     sites = look.table("seeking-0", "choice_sites")
     exact = sites[(sites["method"] == "exact") & (sites["kind"] == "resid") & ~sites["at_end"]]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gnothi.errors import TrainingError
 from gnothi.experiments.look.prompts import REPORT, Prompt
 from gnothi.experiments.look.readout import Reader, undone
 from gnothi.finetune.loop import TrainJob, train
@@ -102,7 +103,7 @@ def trained_back(
         step: Told steps done and in all.
 
     Returns:
-        Items -> share of the fine-tune's change that is undone, by step.
+        Items -> share of the fine-tune's change that is undone, by step; it ends early where the loss is no number.
     """
     done_at, shares = [0], {name: [0.0] for name in items}
     due = set(looks(steps))
@@ -120,8 +121,11 @@ def trained_back(
     words = _words(local, adapter, train_on) if "rows" in how.kind else ()
     job = TrainJob(name="back", rows=train_on, seed=seed, parent=adapter, row_words=words)
     progress = None if step is None else (lambda done, total, _: step(done, total))
-    (found,) = train(local, [job], how, progress=progress, gate=look)
-    ended = "reached" if found.stopped_early else "whole"
+    try:
+        (found,) = train(local, [job], how, progress=progress, gate=look)
+        ended = "reached" if found.stopped_early else "whole"
+    except TrainingError:  # this rate is too large: the curve ends here, and another is chosen
+        ended = "broke"
     return {
         name: Curve(steps=tuple(done_at), values=tuple(values), horizon=steps, ended=ended)
         for name, values in shares.items()

@@ -19,11 +19,22 @@ from gnothi.store import RunFolder, read_estimates
 PERMUTATIONS = 2000
 SHARES = ("look.undo_fraction", "look.depth", "look.depth_at_answer", "look.probe", "look.same_sites_p")
 """Numbers that cannot leave [0, 1]."""
+CORRELATIONS = ("look.attribution", "look.same_sites")
 COMPARED = (
     *("look.gap/choice", "look.divergence/at_answer", "look.update_norm", "look.top_site/choice", "look.probe/tuned"),
     *("look.undo_fraction", "look.undo_share/found", "look.same_sites"),
 )
 """Numbers that are held against the arm that was taught nothing, seed by seed."""
+
+
+WHY = {
+    "look.effective_rank": "no matrix of a block was changed",
+    "look.probe": "too few items of the rarer choice",
+    "look.items_carried": "no two items have opposite choices",
+    "look.depth": "at no depth was half taken back",
+    "look.depth_at_answer": "at no depth was half taken back",
+}
+"""Why a number can be missing, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ def seen(run: RunFolder, unit: str, seed: int) -> Seen:
     for name, value in values.items():
         if value is None or not np.isfinite(value):
             values[name] = None
-            reasons[name] = "nothing was measured"
+            reasons[name] = WHY.get(name.partition("/")[0], "nothing was measured")
     steps = {w: (record["back"].get(key), record["back_within"]) for w, key in ((CHOICE, "shown"), (REPORT, REPORT))}
     return Seen(unit, record["arm"], int(record["seed"]), values, reasons, steps, len(prompts))
 
@@ -236,7 +247,8 @@ ABOUT_REPORTS += ("look.attribution/self_report", "look.same_sites", "look.same_
 
 
 def _kind(name: str) -> Kind:
-    return "share" if name.partition("/")[0] in SHARES else "mean"
+    word = name.partition("/")[0]
+    return "share" if word in SHARES else "correlation" if word in CORRELATIONS else "mean"
 
 
 def _over(name: str, arm: str, models: Sequence[Seen], why: str | None) -> Estimate:

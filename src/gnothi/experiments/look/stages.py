@@ -251,7 +251,7 @@ def undo_units(bench: LookBench) -> Found:
     bench.say(0, 1, "undo the foremost units")
     rows = undo.curve(bench.pair, units, {"found": found}, ks, {"choosing": others, "shown": shown})
     chosen = undo.enough(rows, items="choosing", order="found") or units.n
-    few = sorted({*ks[:: 2 if len(ks) > 4 else 1], chosen} - {units.n})
+    few = sorted({*ks[:: 2 if len(ks) > 4 else 1]} - {units.n} | {chosen})
     bench.say(0, 1, "undo units for comparison")
     rows += undo.curve(bench.pair, units, {"largest": largest, "random": draws[0]}, few, {"shown": shown})
     for i, order in enumerate(draws[1:], 1):
