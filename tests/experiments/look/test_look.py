@@ -77,7 +77,7 @@ def test_the_page_has_the_sections_and_keeps_them_when_it_is_written_again(run: 
     del look
     pipeline.rewrite(run.path)
     page = (run.path / "report.html").read_text(encoding="utf-8")
-    for title in ("which sites carry the choice", "whether a few units undo the fine-tune", "the numbers"):
+    for title in ("which sites carry the choice", "units that undo the fine-tune", "the numbers"):
         assert f"Inside: {title}" in page
     assert (run.path / "figures" / "look-choice.svg").is_file()
     assert "<script" not in page

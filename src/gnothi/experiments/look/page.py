@@ -1,13 +1,14 @@
 """A look's own page, and the sections that it adds to the page of the run that it looked at."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gnothi._version import __version__
 from gnothi.experiments.look import estimates as numbers
 from gnothi.experiments.look.names import ESTIMATES, HEADLINE, MAIN
-from gnothi.experiments.look.pictures import Tables, pictures
+from gnothi.experiments.look.pictures import Tables, mean, pictures
 from gnothi.experiments.look.spec import LookSpec, parse, same_models
 from gnothi.records import Estimate
 from gnothi.score.names import Arm
@@ -39,7 +40,7 @@ def view(run: RunFolder) -> RunView:
         arms=words(spec),
         units=[{"unit": n, "arm": r["arm"], "seed": r["seed"]} for n, r in tables.records.items()],
         notes=notes(spec, silent),
-        tables=tables_of(tables, found),
+        tables=tables_of(tables),
         figures_extra=pictures(tables, silent),
         headline=(HEADLINE, arms[0]),
         lab=LabWords(
@@ -73,7 +74,7 @@ def sections(parent: RunFolder) -> tuple[list[Mapping[str, str]], list[Section]]
         return [], []
     tables, silent = Tables.of(run), numbers.told(run, spec)
     found = read_estimates(path / "estimates.parquet")
-    return list(pictures(tables, silent)), [*tables_of(tables, found), _main_numbers(found), _noted(spec, silent)]
+    return list(pictures(tables, silent)), [_main_numbers(found), *tables_of(tables), _noted(spec, silent)]
 
 
 def command(run: RunFolder, spec: LookSpec) -> str:
@@ -120,47 +121,63 @@ def notes(spec: LookSpec, silent: Mapping[str, str | None]) -> list[str]:
     return found
 
 
-def tables_of(tables: Tables, found: Sequence[Estimate]) -> list[Section]:
+def tables_of(tables: Tables) -> list[Section]:
     """The foremost sites, exactly patched, and where the units that undo it lie."""
-    del found
-    rows = []
-    for unit, by_name in tables.by_unit.items():
-        record = tables.records[unit]
-        exact = [
-            r
-            for r in by_name["choice_sites"]
-            if r["method"].startswith("exact") and r["kind"] != "resid" and not r["at_end"]
+    return [_sites(tables), _units(tables)]
+
+
+def _sites(tables: Tables) -> Section:
+    rows: list[list[Any]] = []
+    for arm in tables.arms:
+        maps = tables.rows(arm, "choice_sites", lambda r: not r["at_end"] and r["kind"] != "resid")
+        estimated = [{r["site"]: r["share"] for r in rows if r["direction"] == "both"} for rows in maps]
+        exact = [{r["site"]: r for r in rows if r["method"].startswith("exact")} for rows in maps]
+        foremost = [{s for s, r in found.items() if r["method"] == "exact"} for found in exact]
+        counts = Counter(s for found in foremost for s in found)
+        of_arm = []
+        for site, n in counts.items():
+            both = [
+                (e.get(site), x[site]["share"]) for e, x, f in zip(estimated, exact, foremost, strict=True) if site in f
+            ]
+            of_arm.append([arm, site, f"{n} of {len(maps)}", mean(a for a, _ in both), mean(b for _, b in both)])
+        rows += sorted(of_arm, key=lambda r: (-int(r[2].split()[0]), -abs(r[4] or 0.0)))[:SHOWN_SITES]
+        drawn = [
+            (e.get(s), r["share"])
+            for e, x in zip(estimated, exact, strict=True)
+            for s, r in x.items()
+            if r["method"] != "exact"
         ]
-        estimated = {r["site"]: r["share"] for r in by_name["choice_sites"] if r["direction"] == "both"}
-        for r in exact:
-            drawn = "drawn at random" if "random" in r["method"] else "foremost by attribution"
-            rows.append([unit, record["arm"], r["site"], drawn, _number(estimated.get(r["site"])), _number(r["share"])])
-    sites = {
+        if drawn:
+            rows.append(
+                [arm, f"{len(drawn)} sites at random", "", mean(a for a, _ in drawn), mean(b for _, b in drawn)]
+            )
+    return {
         "title": "Inside: sites patched exactly",
-        "caption": "The tuned model with the base's activations at one site, all positions: share of the change in the choice that "
-        "this takes back, beside what attribution said.",
-        "columns": ["model", "arm", "site", "chosen", "attribution", "exact"],
+        "caption": "The tuned model with the base's activations at one site, all positions: the share of the change in the "
+        "choice that this takes back, mean over the models in which attribution puts the site among the first.",
+        "columns": ["arm", "site", "among the first in", "attribution", "exact"],
         "rows": rows,
     }
-    undone = []
-    for unit, by_name in tables.by_unit.items():
-        record = tables.records[unit]
-        places = sorted(by_name["undo_places"], key=lambda r: -r["n"])
-        where = ", ".join(f"{p['name'].removesuffix('.weight')} {p['n']:,}" for p in places[:SHOWN_SITES])
-        where += f", and {len(places) - SHOWN_SITES} more" if len(places) > SHOWN_SITES else ""
-        undone.append([unit, record["arm"], int(record["units"]), int(record["undo_chosen"]), where])
-    units = {
+
+
+def _units(tables: Tables) -> Section:
+    rows = []
+    for arm in tables.arms:
+        records = [tables.records[u] for u in tables.units(arm)]
+        where = Counter()
+        for places in tables.rows(arm, "undo_places", lambda _: True):
+            where.update({p["name"].removesuffix(".weight"): int(p["n"]) for p in places})
+        shown = ", ".join(f"{name} {n:,}" for name, n in where.most_common(SHOWN_SITES))
+        shown += f", and {len(where) - SHOWN_SITES} more" if len(where) > SHOWN_SITES else ""
+        every, undone = (", ".join(dict.fromkeys(f"{int(r[k]):,}" for r in records)) for k in ("units", "undo_chosen"))
+        rows.append([arm, len(records), every, undone, shown])
+    return {
         "title": "Inside: units that undo the fine-tune",
-        "caption": "The fewest units of those tried that take half of the change back on items that choose, and the matrices that "
-        "they are rows of.",
-        "columns": ["model", "arm", "units changed", "undone", "where"],
-        "rows": undone,
+        "caption": "The fewest units of those tried that take half of the change back on items that choose, and how many of them are "
+        "rows of which parameter, over all models.",
+        "columns": ["arm", "models", "units changed", "undone", "where"],
+        "rows": rows,
     }
-    return [sites, units]
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or value != value else float(value)
 
 
 def _main_numbers(found: Sequence[Estimate]) -> Section:

@@ -16,6 +16,8 @@ Rows = Sequence[Mapping[str, Any]]
 Picture = dict[str, Any]
 """A section of a page: `name, title, figure, svg, caption`."""
 SHARE = "share of the change taken back"
+FEWEST_UNITS = 4
+"""Changed units from which on a curve over them is drawn."""
 PARTS = ("attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down")
 
 
@@ -85,9 +87,9 @@ def averaged(label: str, by_unit: Sequence[Iterable[tuple[float, float | None]]]
         return None
     values = [[unit.get(x) for unit in points] for x in xs]
     known = [[v for v in at if v is not None] for at in values]
-    mean = [float(np.mean(at)) if len(at) == len(points) else None for at in known]
+    means = [float(np.mean(at)) if len(at) == len(points) else None for at in known]
     units = [[unit.get(x) for x in xs] for unit in points] if len(points) > 1 else ()
-    return Curve(label, xs, mean, units=units, **more)
+    return Curve(label, xs, means, units=units, **more)
 
 
 def pictures(tables: Tables, silent: Mapping[str, str | None]) -> list[Picture]:
@@ -112,7 +114,8 @@ def _picture(name: str, title: str, figure: Any, caption: str) -> Picture:
     }
 
 
-def _mean(values: Iterable[Any]) -> float | None:
+def mean(values: Iterable[Any]) -> float | None:
+    """Mean of the numbers that are there; None without one."""
     known = [float(v) for v in values if v is not None and np.isfinite(v)]
     return float(np.mean(known)) if known else None
 
@@ -129,7 +132,7 @@ def _matrices(tables: Tables) -> Picture | None:
                 tables.label(arm),
                 [
                     [
-                        _mean(r["norm"] / r["before"] for r in rows if (r["part"], r["block"]) == (part, i))
+                        mean(r["norm"] / r["before"] for r in rows if (r["part"], r["block"]) == (part, i))
                         for i in range(tables.n_blocks)
                     ]
                     for part in PARTS
@@ -160,7 +163,7 @@ def _grid(tables: Tables, arm: str, table: str, direction: str) -> list[list[flo
         return row["kind"] == kind and row["block"] == block and mine == head
 
     return [
-        [_mean(r["share"] for r in rows if same(r, kind, head, i)) for i in range(tables.n_blocks)]
+        [mean(r["share"] for r in rows if same(r, kind, head, i)) for i in range(tables.n_blocks)]
         for kind, head in kinds
     ]
 
@@ -314,6 +317,8 @@ def _probes(tables: Tables) -> Picture | None:
 
 
 def _undo(tables: Tables) -> Picture | None:
+    if max(int(r["units"]) for r in tables.records.values()) < FEWEST_UNITS:
+        return None  # the table says it all
     panels = []
     orders = (("best first", "found", False), ("largest change first", "largest", True), ("at random", "random", True))
     for arm in tables.arms:
