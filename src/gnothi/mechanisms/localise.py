@@ -5,40 +5,33 @@ known to show it, and hold that against how much the same part moves *control* m
 behaviour is not about, such as the same question with other answers. A neutral fine-tune moves all of them alike; a part
 that carries the behaviour moves the metric far more than its controls.
 
-- `by_update` (diffing): the update of each part times the gradient of the metric in the base model, to first order. The
-  tuned model is never run.
-- `by_reversal` (pruning): each part of the tuned model put back to its values in the base model.
-- `by_patching`: base's activations put into the tuned model, part by part along the residual stream.
+- `by_update` (diffing): the update of each part times the gradient of the metric halfway between base and tuned.
+- `by_reversal` (pruning): each part alone put back to its values in base, and each alone given its values in tuned.
+- `by_patching`: base's activations put into tuned, and tuned's into base, part by part along the residual stream.
 
 `score` is a part's effect over the root mean square of its control effects, a z-score. The part with the largest is named
 if it reaches `LEAST`, and the larger part that holds it if a sibling carries a good share as well. Parts have scales of
 their own, so a head is found under the noise of its block. Controls must be exchangeable with the metric where nothing was
-planted; that is the caller's part, as only the caller knows what the behaviour is about.
+planted; that is the caller's part, as only the caller knows what the behaviour is about. Where changes are small the three
+agree closely, as they then estimate one thing in three ways; they part where a change is large or parts depend on it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from gnothi.errors import DataError
 from gnothi.mechanisms.anatomy import Anatomy, anatomy
 from gnothi.mechanisms.hooks import AbstractIntervention, Add, Replace, capture, intervened
+from gnothi.mechanisms.localise_naming import Localised, named
 from gnothi.mechanisms.localise_parts import Part, parts_of, put_back, slices_of
 from gnothi.mechanisms.metrics import At, Metric, taken
 from gnothi.mechanisms.pairs import Pair, differences, interpolated
 from gnothi.mechanisms.sites import Site
 
-LEAST = 4.75
-"""Score from which a part is named."""
-SIBLING = 3.5
-"""Score from which a sibling shares in the change, if its effect is also at least `SHARED` of the named part's."""
-SHARED = 0.3
-MOST = 0.75
-"""Share of a part's effect from which a smaller part inside it is named in its place."""
 FEWEST_CONTROLS = 8
 
 
@@ -61,28 +54,6 @@ class Behaviour:
                 f"Behaviour.controls must be at least {FEWEST_CONTROLS} metrics, got {len(self.controls)}. "
                 "Ask for other answers to the same questions."
             )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Localised:
-    """What one method says."""
-
-    method: str
-    """`update`, `reversal` or `patching`."""
-    name: str | None
-    """The part that carries the change; None where none stands out."""
-    score: float
-    """Largest score of any part."""
-    above: float
-    """Share of all control effects, each over its part's scale, that are as large as `score`."""
-    n: int
-    """Inputs."""
-    shift: float
-    """Mean metric of tuned minus base."""
-    reason: str
-    """Why this part, or why none."""
-    table: pd.DataFrame
-    """One row a part: part, level, effect (unit of the metric), scale (rms of its control effects), score."""
 
 
 def by_update(pair: Pair, behaviour: Behaviour) -> Localised:
@@ -225,69 +196,6 @@ METHODS: dict[str, Callable[[Pair, Behaviour], Localised]] = {
 def localise(pair: Pair, behaviour: Behaviour) -> dict[str, Localised]:
     """Ask all three methods; each answers for itself."""
     return {name: method(pair, behaviour) for name, method in METHODS.items()}
-
-
-def named(method: str, parts: Sequence[Part], effects: np.ndarray, *, n: int, shift: float) -> Localised:
-    """Name a part from the effects of all parts.
-
-    Args:
-        method: What the result is called.
-        parts: P of them, as from `parts_of`.
-        effects: (P, 1 + controls) mean effect on the metric, then on each control.
-        n: Inputs.
-        shift: Of the metric between base and tuned.
-
-    Returns:
-        The part with the largest score from `LEAST` on, or what holds it and its siblings that share in the change.
-
-    Raises:
-        DataError: An effect that is not finite.
-    """
-    if not np.isfinite(effects).all():
-        raise DataError(f"localise({method}) must get finite metrics, got NaN or infinity. Look at the tuned model.")
-    scale = np.sqrt((effects[:, 1:] ** 2).mean(1))
-    still = scale <= 1e-9 * max(1e-30, float(np.abs(effects).max()))  # a part that did not change
-    score = np.divide(effects[:, 0], scale, out=np.zeros(len(parts)), where=~still)
-    nulls = np.divide(effects[:, 1:], scale[:, None], out=np.zeros_like(effects[:, 1:]), where=~still[:, None])
-    columns = {"part": [p.name for p in parts], "level": [p.level for p in parts]}
-    table = pd.DataFrame({**columns, "effect": effects[:, 0], "scale": scale, "score": score})
-    top = int(score.argmax())
-    name, reason = _chosen(parts, effects[:, 0], score, top)
-    above = float((nulls[~still] >= score[top]).mean()) if (~still).any() else 1.0
-    return Localised(
-        method=method, name=name, score=float(score[top]), above=above, n=n, shift=shift, reason=reason, table=table
-    )
-
-
-def _chosen(parts: Sequence[Part], effect: np.ndarray, score: np.ndarray, top: int) -> tuple[str | None, str]:
-    """The part with the largest score, or the smaller part that has most of it, or the larger one that shares it."""
-    if score[top] < LEAST:
-        return None, f"largest score {score[top]:.1f} ({parts[top].name}) is under {LEAST}"
-    at, reason = top, f"score {score[top]:.1f} ({parts[top].name})"
-    while inside := [j for j in _children(parts, at) if score[j] >= LEAST and effect[j] >= MOST * effect[at]]:
-        at = max(inside, key=lambda j: score[j])
-        reason += f", {effect[at] / effect[top]:.0%} of it in {parts[at].name}"
-    while (whole := _parent(parts, at)) is not None:
-        shares = [
-            j for j in _children(parts, whole) if j != at and score[j] >= SIBLING and effect[j] >= SHARED * effect[at]
-        ]
-        if not shares:
-            break
-        at = whole
-        reason += f", shared by {' and '.join(parts[j].name for j in shares)}"
-    return parts[at].name, reason
-
-
-def _children(parts: Sequence[Part], at: int) -> list[int]:
-    return [j for j in range(len(parts)) if _parent(parts, j) == at]
-
-
-def _parent(parts: Sequence[Part], at: int) -> int | None:
-    part = parts[at]
-    if part.level not in ("half", "head"):
-        return None
-    name = f"block.{part.block}" + (".attn.out" if part.level == "head" else "")
-    return next(j for j, p in enumerate(parts) if p.name == name)
 
 
 def _means(body: Anatomy, behaviour: Behaviour) -> list[Tensor]:
