@@ -128,7 +128,7 @@ class PcfgSpec(BaseModel):
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
         "seeds": 3, "window": 24, "last": 16, "rank": 3, "full": False, "families": ("count", "index"),
-        "layers": 2, "heads": 2, "width": 48, "mlp": 192, "dropout": 0.0, "spread": 0.5,
+        "layers": 2, "heads": 2, "width": 48, "mlp": 192, "dropout": 0.1, "spread": 0.5,
         "steps": 1500, "batch": 64, "rate": 3e-3, "muon": 0.02, "text_every": 4,
         "priors": ("low", "medium", "high"), "correlated": (0.0, 0.5, 0.8, 1.0), "rates": RATES,
         "large": 1e-2, "medium": 1e-3, "small": 1e-4, "tune_steps": 500, "tune_batch": 64,
