@@ -157,7 +157,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 QUICK: Mapping[str, Any] = {
     "seeds": 1, "steps": 1000, "priors": ("low",), "correlated": (0.0, 1.0), "rates": ("small",), "tune_steps": 300,
-    "parts": ("prune", "probe", "revive"), "most": 15, "back_steps": 250, "back_rates": (1e-3,), "test": 500, "look": 250,
+    "parts": ("prune", "probe", "revive"), "most": 20, "back_steps": 250, "back_rates": (1e-3,), "test": 500, "look": 250,
 }  # fmt: skip
 """What a quick run changes; of sizes above `tiny` it keeps rates and windows, and takes a twentieth of the steps."""
 
