@@ -105,6 +105,11 @@ def test_nothing_is_marked_between_whole_depths():
     assert all(float(x).is_integer() for x in figure.axes[0].get_xticks())
 
 
+def test_an_axis_with_one_place_names_that_place():
+    figure = lab_figures.curves([Curve("a", [0.8], [0.5]), Curve("b", [0.8], [0.6])], x="C_Tr", y="accuracy")
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0.8"]
+
+
 def test_controls_stand_last_in_the_legend():
     panels = [("one", [band("a"), band("null", control=True)]), ("two", [band("b")])]
     figure = lab_figures.grid_of_curves(panels, x="steps", y="accuracy")

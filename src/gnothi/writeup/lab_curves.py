@@ -6,7 +6,7 @@ leaves a gap.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,11 @@ def grid_of_curves(
     drawn = [c for _, series in panels for c in series if np.isfinite(_floats(c.mean)).any()]
     if not drawn:
         raise DataError("curves must hold a number to draw, got none. Leave the picture out.")
+    if ticks is None and len(places := {float(v) for c in drawn for v in c.x}) == 1:
+        (place,) = places  # an axis around one point would be marked at thousandths
+        ticks, drawn = [f"{place:g}"], [replace(c, x=[0.0] * len(c.x)) for c in drawn]
+        panels = [(title, [replace(c, x=[0.0] * len(c.x)) for c in series]) for title, series in panels]
+        log_x = False
     looks = _looks([c for c in drawn if not c.control] + [c for c in drawn if c.control])
     zero = _zero(drawn) if log_x else None
     with style.styled():
@@ -246,7 +251,7 @@ def _dress(
     ticks: Sequence[str] | None,
 ) -> None:
     if title:
-        panel.set_title(style.label(title, max(20, 96 // columns), 2))
+        panel.set_title(style.label(title.replace("`", ""), max(20, 96 // columns), 2))
     if log_x:
         panel.set_xscale("log")
     if log_y:

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 from gnothi.errors import DataError
 from gnothi.writeup import style
+from gnothi.writeup.text import plain
 
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 """Colour maps that every common colour vision orders alike."""
@@ -125,14 +126,14 @@ def heat_maps(
                 _numbers(panel, cells, image, digits, room)
             _names(panel, rows, columns, abreast)
             if title:
-                panel.set_title(style.label(title, 92 // abreast, 2))
+                panel.set_title(style.label(title.replace("`", ""), 92 // abreast, 2))
             if y and i % abreast == 0:
                 panel.set_ylabel(y)
             if x and i + abreast >= len(panels):
                 panel.set_xlabel(x)
             panel.tick_params(labelbottom=i + abreast >= len(panels))
         if image is not None:
-            figure.colorbar(image, ax=axes, label=unit, fraction=0.05, pad=0.02, aspect=max(8, 5 * len(axes)))
+            _bar(figure, image, axes, unit)
         return figure
 
 
@@ -236,14 +237,23 @@ def attention_grid(
             rows = list(range(len(tokens))) if queries is None else [range(len(tokens))[q] for q in queries]
             _tokens(panel, tokens, rows, cell, row)
             if title:
-                panel.set_title(style.label(title, max(16, 88 // abreast), 2))
+                panel.set_title(style.label(title.replace("`", ""), max(16, 88 // abreast), 2))
             if i % abreast == 0:
                 panel.set_ylabel("attending")
             if i + abreast >= len(panels):
                 panel.set_xlabel("attended to")
         if image is not None:
-            figure.colorbar(image, ax=axes, label="attention", fraction=0.04, pad=0.02, aspect=max(10, 5 * len(axes)))
+            _bar(figure, image, axes, "attention")
         return figure
+
+
+def _bar(figure: Figure, image: AxesImage, axes: Sequence[Axes], unit: str) -> None:
+    """A colour bar at the right, as high as the maps and at most a hand's breadth."""
+    height = float(figure.get_size_inches()[1])
+    shrink = min(1.0, 2.8 / height)
+    figure.colorbar(
+        image, ax=axes, label=plain(unit, 80), fraction=0.05, pad=0.02, shrink=shrink, aspect=height * shrink * 7
+    )
 
 
 def _grid(values: object, n_rows: int, n_columns: int, where: str = "heat map") -> np.ndarray:
