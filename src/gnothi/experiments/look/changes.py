@@ -4,17 +4,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gnothi.experiments.look.bench import LookBench
 from gnothi.experiments.look.maps import Crossed
 from gnothi.experiments.look.prompts import CHOICE, REPORT
-from gnothi.experiments.look.readout import Reader, undone
-from gnothi.mechanisms.anatomy import anatomy
-from gnothi.mechanisms.pairs import differences, interpolated
+from gnothi.experiments.look.readout import undone
+from gnothi.mechanisms.cka import linear_cka
+from gnothi.mechanisms.diffing import update_norms
+from gnothi.mechanisms.diffing_activations import kl_by_position
+from gnothi.mechanisms.pairs import interpolated
 
 LINE = (0.25, 0.5, 0.75)
 """Where on the line from base to tuned readouts are taken, between both ends."""
+FEWEST = 4
+"""Prompts from which on streams are compared as wholes."""
 LAST = 12
 """Positions before the answer whose divergence is kept one by one."""
 MOST_TEXTS = 4
@@ -36,34 +39,19 @@ def changes(bench: LookBench) -> dict[str, Any]:
 
 
 def _matrices(bench: LookBench) -> list[dict[str, Any]]:
-    base = dict(bench.pair.base.named_parameters())
     places = {m.name: (i, part) for i, b in enumerate(bench.body.blocks) for part, m in b.matrices.items()}
+    base = dict(bench.pair.base.named_parameters())
     rows = []
-    for name, delta in differences(bench.pair).items():
-        block, part = places.get(name, (None, "other"))
-        if name not in places and delta.dim() > 1:
-            part = "embed"
+    for row in update_norms(bench.pair).to_dict("records"):
+        name = str(row["parameter"])
+        block, part = places.get(name, (None, "embed" if base[name].dim() > 1 else "other"))
+        before = float(base[name].detach().float().norm())
+        rank = row["effective_rank"]
+        rank = None if rank is None or not np.isfinite(rank) else float(rank)
         rows.append(
-            {
-                "name": name,
-                "block": block,
-                "part": part,
-                "norm": float(delta.norm()),
-                "before": float(base[name].detach().float().norm()),
-                "rank": _effective_rank(delta) if delta.dim() > 1 else None,
-                "rows_changed": int((delta.flatten(1) != 0).any(1).sum()) if delta.dim() > 1 else 1,
-            }
+            {"name": name, "block": block, "part": part, "norm": float(row["norm"]), "before": before, "rank": rank}
         )
     return rows
-
-
-def _effective_rank(delta: Tensor) -> float:
-    kept = delta.flatten(1)
-    kept = kept[(kept != 0).any(1)]
-    squares = torch.linalg.svdvals(kept).double().square()
-    p = squares / squares.sum()
-    p = p[p > 0]
-    return float(torch.exp(-(p * p.log()).sum()))
 
 
 def _streams(seen: Crossed, what: str) -> list[dict[str, Any]]:
@@ -77,36 +65,28 @@ def _streams(seen: Crossed, what: str) -> list[dict[str, Any]]:
                 "kind": site.kind,
                 "block": site.block,
                 "relative": relative,
-                "cka": _cka(*ends),
+                "cka": linear_cka(*(torch.from_numpy(e) for e in ends)) if len(ends[0]) >= FEWEST else None,
             }
         )
     return rows
 
 
-def _cka(x: np.ndarray, y: np.ndarray) -> float | None:
-    x, y = (a.astype(float) - a.mean(0) for a in (x, y))
-    gram_x, gram_y = x @ x.T, y @ y.T
-    size = np.sqrt((gram_x**2).sum() * (gram_y**2).sum())
-    return float((gram_x * gram_y).sum() / size) if size > 1e-12 else None
-
-
 def _positions(bench: LookBench, what: str) -> list[dict[str, Any]]:
     """KL divergence of the tuned model's next token from the base's, by distance from the answer."""
     which = list(bench.split.tried)[:MOST_TEXTS] if what == CHOICE else list(range(len(bench.report)))[:MOST_TEXTS]
-    prompts = bench.reader(what, which).prompts
-    found: dict[int, list[float]] = {}
-    with torch.no_grad():
-        for prompt in prompts:
-            ids, _ = Reader([prompt], bench.local.device).inputs([0])
-            base, tuned = (
-                anatomy(m).logits(ids)[0].float().log_softmax(-1) for m in (bench.pair.base, bench.pair.tuned)
-            )
-            kl = (tuned.exp() * (tuned - base)).sum(-1).clamp(min=0)
-            for back, value in enumerate(kl.flip(0).tolist()):
-                found.setdefault(min(back, LAST), []).append(value)
+    ids, mask = bench.reader(what, which).inputs(range(len(which)))
+    found = kl_by_position(bench.pair, ids, mask, answer=ids.shape[1] - 1, rows=1).to_dict("records")
+    by_distance: dict[int, list[tuple[float, int]]] = {}
+    for row in found:
+        by_distance.setdefault(min(ids.shape[1] - 1 - int(row["position"]), LAST), []).append((float(row["kl"]), int(row["n"])))
     return [
-        {"what": what, "from_end": back, "kl": float(np.mean(values)), "n": len(values)}
-        for back, values in found.items()
+        {
+            "what": what,
+            "from_end": back,
+            "kl": sum(kl * n for kl, n in seen) / sum(n for _, n in seen),
+            "n": sum(n for _, n in seen),
+        }
+        for back, seen in sorted(by_distance.items())
     ]
 
 

@@ -9,8 +9,10 @@ ESTIMATES: dict[str, str] = {
     ),
     "look.divergence": "KL divergence of the tuned model's next token from the base's, nats: `at_answer`, `before` (earlier positions)",
     "look.update_norm": "norm of the change over the norm of what was there, over all changed parameters",
-    "look.effective_rank": "effective rank (exponential of the entropy of squared singular values) of a changed matrix, mean",
-    "look.similarity": "linear CKA of base and tuned stream at the answer's position, after the last block",
+    "look.effective_rank": (
+        "effective rank (exponential of the entropy of the singular values' shares) of a changed matrix of a block, mean"
+    ),
+    "look.similarity": "linear CKA, without bias, of base and tuned stream at the answer's position, after the last block",
     "look.line": (
         f"{CHANGE}, that is there halfway from base to tuned on the straight line between their parameters: one half "
         "where the readout is linear in them"
