@@ -118,12 +118,16 @@ def test_effects_of_blocks_and_ends_add_up_to_the_shift():
 def test_patched_halves_add_up_to_their_block():
     found = by_patching(*small_pair()).table.set_index("part").effect
     for i in range(SHAPE.layers):
-        assert found[f"block.{i}.attn.out"] + found[f"block.{i}.mlp.out"] == pytest.approx(found[f"block.{i}"], abs=1e-6)
+        assert found[f"block.{i}.attn.out"] + found[f"block.{i}.mlp.out"] == pytest.approx(
+            found[f"block.{i}"], abs=1e-6
+        )
 
 
 def test_patched_heads_add_up_to_their_attention_where_it_writes_straight_to_the_logits():
     pair, behaviour = small_pair()
-    with torch.no_grad():  # the last block's MLP says nothing, and norms are the same, so that the rest is nearly linear
+    with (
+        torch.no_grad()
+    ):  # the last block's MLP says nothing, and norms are the same, so that the rest is nearly linear
         for module in (pair.base, pair.tuned):
             module.blocks[1].mlp.down.weight.zero_()
         pair.tuned.blocks[1].attn.o.bias.copy_(pair.base.blocks[1].attn.o.bias)
