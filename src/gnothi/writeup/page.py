@@ -28,7 +28,7 @@ from gnothi.writeup.view import RunView, in_order
 
 MOST_EXAMPLES = 24
 """Raw prompts and answers on a page; the run folder holds all of them."""
-MOST_ROWS, MOST_COLUMNS, MOST_CELL = 200, 12, 300
+MOST_ROWS, MOST_COLUMNS, MOST_CELL = 200, 16, 300
 """Rows and columns of a table on a page, and characters of a cell."""
 STUDY_FIGURES = ("recognition", "personas", "scores", "faithfulness")
 """Figures that have a section of their own after that of all arms, in order."""
