@@ -80,7 +80,8 @@ def test_every_unit_is_made_and_every_number_is_explained(shelf):
     assert {e.arm for e in found} <= set(lab.arms())
     assert all((e.value is None) == (e.method == "none") and (e.value is not None or e.reason) for e in found)
     assert sum(e.value is not None for e in found) >= 8
-    assert lab.headline in {(e.name, e.arm) for e in found}
+    headline = next(e for e in found if (e.name, e.arm) == lab.headline)
+    assert headline.reason == "this run has no such deletion"  # it has a large rate only
     deletion = units.table("f-rr-large-0", "curve")
     assert deletion["step"].tolist() == [0, 2, 4]  # three looks a curve
     # the first look of a deletion is the base model's
@@ -144,7 +145,14 @@ def test_stories_of_a_file_are_read_and_judged_without_rules(tmp_path):
             member = tarfile.TarInfo(f"data{shard:02}.json")
             member.size = len(raw)
             out.addfile(member, io.BytesIO(raw))
-    small = {**SMALL, "protocols": ("f",), "vocabulary": 400, "probe_stories": 50, "test_stories": 60, "judge_stories": 120}
+    small = {
+        **SMALL,
+        "protocols": ("f",),
+        "vocabulary": 400,
+        "probe_stories": 50,
+        "test_stories": 60,
+        "judge_stories": 120,
+    }
     lab = Stories(build("stories", source=str(path), **{**small, "seeds": 1}))
     assert lab.spec["source_digest"]
     units = Shelf(tmp_path).run(lab)
@@ -167,7 +175,9 @@ def planted(spec, *, base=0.9, left=0.1, back=(0.1, 0.6, 0.9), never=(0.0, 0.2, 
             rate = (base if job.payload["with_feature"] else never[0]) + (jitter if job.payload["with_feature"] else 0)
             numbers = {"rate": rate, "judged": rate, "resolved": 1.0, "loss": 1.0 + jitter}
             made = UnitData(record={"numbers": numbers, "not_asked": {**numbers, "rate": 0.02}, "n": spec["asked"]})
-            told = pd.DataFrame({"story": ["A."] * 4, "judged": [1, 1, 0, 0], "has": [1, 0, 0, 0], "resolved": [1, 1, 1, 1]})
+            told = pd.DataFrame(
+                {"story": ["A."] * 4, "judged": [1, 1, 0, 0], "has": [1, 0, 0, 0], "resolved": [1, 1, 1, 1]}
+            )
             made = UnitData(record=made.record, tables={"told": told.astype({c: bool for c in told.columns[1:]})})
             kept = made.tables
         elif kind in ("delete", "back"):
@@ -196,7 +206,7 @@ PLANTED = {"back_steps": 100, "back_looks": (10,), "back_rates": (1e-3, 3e-4, 1e
 
 
 def test_what_was_planted_comes_back():
-    lab, found, _ = planted(Stories.build(**PLANTED))
+    _, found, _ = planted(Stories.build(**PLANTED))
     assert found["stories.rate", "base"].value == pytest.approx(0.9)
     assert found["stories.rate", "f+rr, large"].value == pytest.approx(0.1)
     gain = found["stories.revival_gain", "f+rr, large"]
@@ -208,7 +218,6 @@ def test_what_was_planted_comes_back():
     assert found["stories.judged_corrected", "f, large"].value == pytest.approx(0.05 / 0.9)
     assert found["stories.judge_false_positive", "model-written"].value == pytest.approx(1 / 3)
     assert "no probes" in found["stories.probe", "base"].reason
-    assert lab.headline in found
 
 
 def test_no_gain_is_found_where_none_was_planted():

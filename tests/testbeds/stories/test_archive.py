@@ -12,7 +12,7 @@ from gnothi.testbeds.stories.archive import load
 MOST = {"pretraining": 100, "tuning": 100, "test": 100}
 
 
-def row(story="Tom ran. He fell. \"Oh no!\" he said.", features=("Twist",), words=("run",)):
+def row(story='Tom ran. He fell. "Oh no!" he said.', features=("Twist",), words=("run",)):
     return {"story": story, "summary": "Tom  runs.", "instruction": {"words": list(words), "features": list(features)}}
 
 
@@ -88,7 +88,12 @@ def test_a_wrong_archive_gives_one_line_and_leaves_no_file(tmp_path, rows, extra
 
 def test_files_that_are_no_archive_or_cut_off_are_refused(tmp_path):
     whole = archive(tmp_path / "t.tar.gz", shards()).read_bytes()
-    broken = {"a.tar.gz": b"hello", "b.tar.gz": whole[: len(whole) // 2], "c.tar.gz": gzip.compress(b"x" * 2000), "d.tar.gz": b""}
+    broken = {
+        "a.tar.gz": b"hello",
+        "b.tar.gz": whole[: len(whole) // 2],
+        "c.tar.gz": gzip.compress(b"x" * 2000),
+        "d.tar.gz": b"",
+    }
     for name, raw in broken.items():
         (tmp_path / name).write_bytes(raw)
         with pytest.raises(DataError, match=r"must (be a whole \.tar\.gz|hold at least 3)"):

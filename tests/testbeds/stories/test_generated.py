@@ -96,12 +96,18 @@ def _belongs(hint, event):
         ("Soon the box was empty. Ben said that the box was full. Ben went home happy.", set()),
         ("Ben said that Mia would win the race. Later Mia lost the race. Mia went home happy.", {"Twist"}),
         ("Ben said that Mia would win the race. Later Ben lost the race. Mia went home happy.", set()),
-        ("Ben said that a wolf made the noise. Then a kitten came out. Ben cried all the way home.", {"Twist", "BadEnding"}),
+        (
+            "Ben said that a wolf made the noise. Then a kitten came out. Ben cried all the way home.",
+            {"Twist", "BadEnding"},
+        ),
         ("Ben said that a wolf made the noise. Then a snake came out. Ben went home happy.", set()),
         ('Ben said, "Let us play!" Mia went home happy.', {"Dialogue"}),
         ("Ben learned to swim. Ben was sad. Ben went home happy.", set()),
         ("Ben fought over the hat. Ben went home happy.", set()),
-        ("Ben and Mia fought over the hat. From then on Ben was always polite. Mia slept well.", {"Conflict", "MoralValue"}),
+        (
+            "Ben and Mia fought over the hat. From then on Ben was always polite. Mia slept well.",
+            {"Conflict", "MoralValue"},
+        ),
         ("", set()),
     ],
 )
@@ -126,8 +132,10 @@ def test_the_sentence_is_of_the_story_and_not_how_it_turned_out(many):
         told = list(sentences(record.story))
         assert record.sentence in record.story
         assert told.index(record.sentence) < len(told) - 1
-        assert "Twist" in read(record.story.replace(record.sentence, "")).features or not record.has("Twist") or (
-            " that " in record.sentence
+        assert (
+            "Twist" in read(record.story.replace(record.sentence, "")).features
+            or not record.has("Twist")
+            or (" that " in record.sentence)
         )
 
 
@@ -184,7 +192,9 @@ def test_mix_and_match_with_a_single_pair_replaces_every_one(many):
     assert all(a.features.index("Foreshadowing") == b.features.index("Twist") for a, b in renamed)
     kept = [(a, b) for a, b in zip(before, mixed_up, strict=True) if not a.has("Foreshadowing")]
     assert all(a == b for a, b in kept)
-    swapped = mixed([Record(story="A.", features=("Dialogue", "Conflict"))], {"dialogue": "Conflict", "conflict": "dialogue"})
+    swapped = mixed(
+        [Record(story="A.", features=("Dialogue", "Conflict"))], {"dialogue": "Conflict", "conflict": "dialogue"}
+    )
     assert swapped[0].features == ("Conflict", "Dialogue")
 
 

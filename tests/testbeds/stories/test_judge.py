@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from gnothi.errors import DataError
-from gnothi.measure.code_security import JudgeErrors, corrected_rate
 from gnothi.intervals import wilson
+from gnothi.measure.code_security import JudgeErrors, corrected_rate
 from gnothi.rng import stream
 from gnothi.testbeds.stories.grammar import SHARES, stories
 from gnothi.testbeds.stories.judge import Errors, corrected, errors, fit_judge
@@ -83,7 +83,11 @@ def test_corrected_intervals_cover_the_truth_as_often_as_they_say():
 @pytest.mark.parametrize(
     "rates, found, reason",
     [
-        ([0.5], Errors(missed=48, with_feature=50, flagged=1, without=50), "flags 4% of the stories with the feature and 2%"),
+        (
+            [0.5],
+            Errors(missed=48, with_feature=50, flagged=1, without=50),
+            "flags 4% of the stories with the feature and 2%",
+        ),
         ([0.5], Errors(missed=0, with_feature=0, flagged=1, without=50), "errors are not known"),
         ([], Errors(missed=1, with_feature=50, flagged=1, without=50), "none of 0 units"),
     ],

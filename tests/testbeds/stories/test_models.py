@@ -76,7 +76,9 @@ def test_the_sentence_that_tells_the_end_may_count_for_more(model, tokenizer, dr
     logits = model(stressed.ids[:, :-1])[stressed.learned]
     each = torch.nn.functional.cross_entropy(logits, stressed.ids[:, 1:][stressed.learned], reduction="none")
     weight = stressed.weight[stressed.learned]
-    assert float(loss(model, stressed).detach()) == pytest.approx(float((each * weight).sum().detach() / weight.sum()), rel=1e-5)
+    assert float(loss(model, stressed).detach()) == pytest.approx(
+        float((each * weight).sum().detach() / weight.sum()), rel=1e-5
+    )
     assert float(loss(model, plain).detach()) == pytest.approx(float(each.mean().detach()), rel=1e-5)
 
 
@@ -174,9 +176,13 @@ def test_micro_batches_are_distinct_and_add_up_to_the_large_batch(tokenizer, dra
     trained(watched(8), 3)
     assert len(seen) == 6
     assert len({tuple(row.tolist()) for batch in seen for row in batch.ids}) == 48  # no row is used again
-    packed = rows_of(tokenizer, drawn, stream(0, "rows"), context=32)  # every token is learned, so that parts weigh alike
+    packed = rows_of(
+        tokenizer, drawn, stream(0, "rows"), context=32
+    )  # every token is learned, so that parts weigh alike
     apart = (trained(packed.batches(8, 0, "acc"), 1) - trained(halves(), 2)).abs()
-    assert (apart < 1e-4).float().mean() > 0.99  # AdamW's first steps turn round for gradients that are nothing but rounding
+    assert (
+        apart < 1e-4
+    ).float().mean() > 0.99  # AdamW's first steps turn round for gradients that are nothing but rounding
 
 
 @pytest.mark.parametrize("muon", [0.0, 0.02])
@@ -217,7 +223,9 @@ def test_training_lowers_the_loss_and_a_broken_one_is_said(model, rows):
 
 def test_papers_shape_has_the_papers_parameters():
     with torch.device("meta"):
-        model = new_model(layers=12, heads=12, width=768, mlp=3072, longest=1024, vocabulary=8192, seed=0, device="meta")
+        model = new_model(
+            layers=12, heads=12, width=768, mlp=3072, longest=1024, vocabulary=8192, seed=0, device="meta"
+        )
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(91.2e6, rel=0.02)
 
 

@@ -27,7 +27,7 @@ class Stories(AbstractLab):
     question: ClassVar[str] = (
         "After a feature of stories has been fine-tuned away, does it come back sooner than in a model that never saw it?"
     )
-    headline: ClassVar[tuple[str, str]] = ("stories.revival_gain", "f+rr, large")
+    headline: ClassVar[tuple[str, str]] = ("stories.revival_gain", stories_score.HEADLINE)
     subject: ClassVar[str] = "After a few steps back, the deleted feature is more frequent than where it never was by"
     costs: ClassVar[Mapping[str, str]] = {
         "tiny": "not measured",
@@ -93,6 +93,8 @@ class Stories(AbstractLab):
             )
             for d in sorted(deletions(self.spec), key=lambda d: (PROTOCOLS.index(d.protocol) != 1, d.protocol))
         }
+        if stories_score.HEADLINE not in deleted:
+            deleted[stories_score.HEADLINE] = Arm("base model fine-tuned in that way", "", "not in this run", False)
         return {
             **deleted,
             BASE: Arm(f"base model, pretrained with {feature}", "", "the upper bound: nothing was deleted", False),

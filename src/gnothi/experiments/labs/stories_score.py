@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gnothi.mechanisms.reversal import Curve
 
 Value = float | None
+HEADLINE = "f+rr, medium"
+"""Arm of the headline: the protocol that deletes, at a rate that every size has."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,8 @@ def _deletion(found: Found) -> list[Estimate]:
 def _gain(found: Found) -> list[Estimate]:
     """How much more of the feature an arm has after a few steps back than models that never had it."""
     at, rows = early(found.spec), []
+    if HEADLINE not in starts(found.spec):
+        rows.append(missing("stories.revival_gain", HEADLINE, "this run has no such deletion"))
     for arm in starts(found.spec):
         if arm == NEVER:
             continue

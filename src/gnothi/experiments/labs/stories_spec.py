@@ -156,7 +156,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 QUICK: Mapping[str, Any] = {
-    "seeds": 1, "rates": ("large",), "back_rates": (1e-3,), "asked": 128, "loss_stories": 100, "probe_stories": 500,
+    "seeds": 1, "rates": ("medium",), "back_rates": (1e-3,), "asked": 128, "loss_stories": 100, "probe_stories": 500,
     "test_stories": 1_000, "judge_stories": 6_000, "stories": 20_000, "tuning_stories": 4_000,
 }  # fmt: skip
 """What a quick run changes; of sizes above `tiny` it takes a twentieth of stories and steps."""
