@@ -183,6 +183,24 @@ def test_a_unit_is_the_same_when_it_is_made_again(run: tuple[Tracr, Shelf], tmp_
     assert second.record["losses"] == first.record["losses"] and second.record["final"] == first.record["final"]
 
 
+@pytest.mark.parametrize("task", ["counter", "max"])
+def test_the_answer_is_computed_as_the_model_computes_it(task: str) -> None:
+    import torch
+
+    from gnothi.experiments.fields import parsed
+    from gnothi.experiments.labs.tracr_spec import TracrSpec
+    from gnothi.experiments.labs.tracr_work import Setting, answer_logits
+
+    spec = parsed(TracrSpec, Tracr.build())
+    setting = Setting(spec, task)
+    module = setting.noisy(1e-2, 0)
+    answers = setting.answers(0, "same", 8, "old", 0.0)
+    row = setting.task.answer_row
+    with torch.no_grad():
+        ours = answer_logits(module, answers.ids, answers.mask, row)
+        torch.testing.assert_close(ours, module(answers.ids, mask=answers.mask, at=row))
+
+
 def test_numbers_of_units_that_are_not_there_are_missing_with_a_reason(
     run: tuple[Tracr, Shelf], tmp_path: Path
 ) -> None:

@@ -43,6 +43,8 @@ class TracrSpec(BaseModel):
     sharpness: float = Field(ge=8)
     gain: float = Field(gt=0)
     ramp: float = Field(gt=0, lt=2)
+    max_ramp: float = Field(gt=0, lt=2)
+    """`ramp` of the Max-identifier, whose ranks are keys and must not be blurred."""
     hidden: float = Field(gt=0)
     logit: float = Field(gt=0)
     """See `testbeds.rasp.Scales` and `compile_program`."""
@@ -121,7 +123,7 @@ _ALL: tuple[str, ...] = tuple(RATES)
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
-        "seeds": 5, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 6, "shortest": 18, "longest": 18},
+        "seeds": 5, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 4, "shortest": 15, "longest": 15},
         "max": {**_MAX, "letters": 16, "shortest": 7, "longest": 8}, "steps": 400,
         "correlated": _SWEEP, "max_correlated": (0.0, 0.5, 1.0),
         "back_rates": _ALL, "back_correlated": (0.0, 0.5, 1.0), "back_seeds": 3, "choose": 200, "candidates": 40,
@@ -138,7 +140,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 COMMON: Mapping[str, Any] = {
-    "noise": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5), "sharpness": 8.0, "gain": 5.0, "ramp": 1.5,
+    "noise": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5), "sharpness": 8.0, "gain": 5.0, "ramp": 1.5, "max_ramp": 1.0,
     "hidden": 1.0, "logit": 6.0,
     "batch": 96, "clip": 1.0, "rates": _ALL, "test": 1000, "random": 1000,
 }  # fmt: skip

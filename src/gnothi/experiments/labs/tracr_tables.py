@@ -16,7 +16,12 @@ def tables(spec: TracrSpec, units: Units, estimates: Sequence[Estimate]) -> list
     """All tables that the run has units for."""
     found = Found(spec, units)
     value = {(e.name, e.arm): e.value for e in estimates}
-    return [*_weights(found), *(_table_3(found, value, task) for task in spec.tasks()), *_table_4(found, value)]
+    return [
+        *_weights(found),
+        *_first_weights(found),
+        *(_table_3(found, value, task) for task in spec.tasks()),
+        *_table_4(found, value),
+    ]
 
 
 def _shown(value: float | None) -> str:
@@ -53,6 +58,29 @@ def _weights(found: Found) -> list[LabTable]:
             rows=rows,
         )
     ]  # fmt: skip
+
+
+def _first_weights(found: Found) -> list[LabTable]:
+    """The paper's W1 to W4: the first weights by score, each removed alone, of the first model of each fine-tune."""
+    rows = []
+    for arm in dict.fromkeys(arm for arm, _ in pruned_models(found)):
+        pruned = next(r["pruned"] for one, r in pruned_models(found) if one == arm)
+        for place, one in enumerate(pruned["top"]):
+            shown = [_shown(one["show"][name]) for name in ("old/0", "old/100", "new/0", "new/100")]
+            rows.append([short(arm), f"W{place + 1}", one["unit"], *shown])
+    if not rows:
+        return []
+    return [
+        LabTable(
+            title="The first four weights by score",
+            caption=(
+                "Accuracy, %, with each of the four weights of largest theta x gradient removed alone, in order of that score: "
+                "what the score alone finds, before any is chosen by trial. First model of each fine-tune."
+            ),
+            columns=["model", "", "weight", "old, C_Te 0", "old, C_Te 1", "new, C_Te 0", "new, C_Te 1"],
+            rows=rows,
+        )
+    ]
 
 
 def _table_3(found: Found, value: Values, task: str) -> LabTable:

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -28,6 +28,7 @@ from gnothi.mechanisms.units import Unit, zeroed
 from gnothi.rng import integer, stream
 from gnothi.testbeds.rasp import Compiled, Scales, compile_program
 from gnothi.testbeds.rasp.tasks import Drawn
+from gnothi.testbeds.transformer import Block, Transformer
 
 SETS = {"old/0": ("old", 0.0), "old/100": ("old", 1.0), "new/0": ("new", 0.0), "new/100": ("new", 1.0)}
 """Which task's answers count, and the share of correlated strings (C_Te)."""
@@ -76,7 +77,8 @@ class Setting:
     def compile(self, operand: int) -> Compiled:
         """The program of one operand."""
         task, spec = self.task, self.spec
-        scales = Scales(sharpness=spec.sharpness, gain=spec.gain, ramp=spec.ramp, hidden=spec.hidden)
+        ramp = spec.ramp if task.name == "counter" else spec.max_ramp
+        scales = Scales(sharpness=spec.sharpness, gain=spec.gain, ramp=ramp, hidden=spec.hidden)
         return compile_program(task.program(operand), task.vocabulary, task.positions, scales=scales, logit=spec.logit)
 
     def noisy(self, level: float, seed: int, *, never: bool = False, part: str = "") -> nn.Module:
@@ -125,7 +127,7 @@ class Setting:
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy of the answer, nats."""
         ids, labels, mask = batch
-        return F.cross_entropy(module(ids, mask=mask, at=self.task.answer_row), labels)
+        return F.cross_entropy(answer_logits(module, ids, mask, self.task.answer_row), labels)
 
     def train(self, module: nn.Module, rate: str, batches: Iterator[Batch], job: LabJob, bench: Bench) -> Curve:
         """Train in place; what is looked at are the four test sets, on fewer strings."""
@@ -153,6 +155,25 @@ class Setting:
             key=job.name,
             progress=lambda done, total, _: bench.report(done, total, "training") if done % 50 == 0 else None,
         )
+
+
+def answer_logits(module: nn.Module, ids: Tensor, mask: Tensor | None, row: int) -> Tensor:
+    """(B, outputs) logits at one row: those of `module(ids, mask, at=row)`, the last block computed only there."""
+    model = cast(Transformer, module)
+    seen = None if mask is None else mask[:, None, None, :]
+    x = model.embed(ids) + model.positions.weight[: ids.shape[1]]
+    *blocks, last = cast(list[Block], list(model.blocks))
+    for block in blocks:
+        x = block(x, seen)
+    attn = last.attn
+    here = x[:, row : row + 1]
+    q, k, v = (
+        part(of).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        for part, of in ((attn.q, here), (attn.k, x), (attn.v, x))
+    )
+    found = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+    here = here + attn.o(found.transpose(1, 2).flatten(2))
+    return model.head((here + last.mlp(here))[:, 0])
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:

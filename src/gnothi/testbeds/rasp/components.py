@@ -216,7 +216,7 @@ def _scores(selector: Selector, site: _Site, beginning: float) -> tuple[np.ndarr
         query[i], key[i] = root * q, root * k
         key[i, BEGINNING] = -key[i] @ space.at_beginning
     query[-1, ONE] = root * (n + beginning)
-    query[-1, BEGINNING] = root * (4 * n + 1)  # the beginning looks at itself only, whatever noise does
+    query[-1, BEGINNING] = root * (2 * n + 1)  # the beginning looks at itself only, whatever noise does
     key[-1, BEGINNING] = root
     return query, key, (*labels, "beginning")
 
