@@ -37,7 +37,7 @@ from gnothi.testbeds.transformer import Shape, Transformer
 KINDS = ("wrapper", "head", "block")
 PROBES, CONTROLS = 32, 32
 """Inputs that show the behaviour, and control metrics."""
-LEAST, MOST_SHARE = 0.1, 0.1
+LEAST, MOST_SHARE = 0.2, 0.1
 """A plant must move its behaviour by as much, nats, and be no larger against the whole difference; others are redrawn."""
 
 
@@ -205,7 +205,7 @@ def make(kind: str, subject: Subject, seed: int) -> Planted:
         draws = stream(seed, kind, attempt)
         ids, words = subject.inputs(draws)
         weights = _choice(subject, words, draws)
-        size = draws.uniform(0.09, MOST_SHARE) * distance(base, plain)
+        size = draws.uniform(0.095, MOST_SHARE) * distance(base, plain)
         place, tuned = PLANTS[drawn](subject, plain, ids, weights, draws, size)
         effect = _moved(subject, plain, tuned, ids, weights)
         share = distance(plain, tuned) / distance(base, tuned)

@@ -80,9 +80,9 @@ def test_nothing_is_named_under_the_limit_or_against_the_metric():
 
 
 def test_a_change_that_siblings_share_is_their_parents():
-    heads = {"block.0.attn.head.0.out": 9.0, "block.0.attn.head.1.out": 7.0, "block.0.attn.out": 7.0}
-    assert name_of(heads) == "block.0.attn.out"
-    halves = {"block.0": 9.0, "block.0.attn.out": 10.0, "block.0.mlp.out": 8.0}
+    heads = {"block.0.attn.head.0.out": 9.0, "block.0.attn.head.1.out": 7.0, "block.0.attn.out": 16.0}
+    assert name_of({**heads, "block.0": 16.0}) == "block.0.attn.out"
+    halves = {"block.0": 24.0, "block.0.attn.out": 16.0, "block.0.mlp.out": 8.0}
     assert name_of(halves) == "block.0"
     assert name_of({**heads, **halves}) == "block.0"
 

@@ -9,11 +9,11 @@ that carries the behaviour moves the metric far more than its controls.
 - `by_reversal` (pruning): each part alone put back to its values in base, and each alone given its values in tuned.
 - `by_patching`: base's activations put into tuned, and tuned's into base, part by part along the residual stream.
 
-`score` is a part's effect over the root mean square of its control effects, a z-score. The part with the largest is named
-if it reaches `LEAST`, and the larger part that holds it if a sibling carries a good share as well. Parts have scales of
-their own, so a head is found under the noise of its block. Controls must be exchangeable with the metric where nothing was
-planted; that is the caller's part, as only the caller knows what the behaviour is about. Where changes are small the three
-agree closely, as they then estimate one thing in three ways; they part where a change is large or parts depend on it.
+`score` is a part's effect over the root mean square of its control effects, a z-score. Something is named if the largest
+reaches `localise_naming.LEAST`: the smallest part of that block that has nearly all of the block's effect. Parts have
+scales of their own, so a head is found under the noise of its block. Controls must be exchangeable with the metric where
+nothing was planted; that is the caller's part, as only the caller knows what the behaviour is about. Where changes are
+small the three agree closely, as they then estimate one thing in three ways; they part where a change is large.
 """
 
 from collections.abc import Callable, Sequence

@@ -11,11 +11,8 @@ from gnothi.mechanisms.localise_parts import Part
 
 LEAST = 4.75
 """Score from which a part is named."""
-SIBLING = 3.5
-"""Score from which a sibling shares in the change, if its effect is also at least `SHARED` of the named part's."""
-SHARED = 0.3
-MOST = 0.75
-"""Share of a part's effect from which a smaller part inside it is named in its place."""
+REST, SHARED = 2.5, 0.25
+"""Score and share of a block's effect from which what lies outside a smaller part speaks against it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,7 +48,8 @@ def named(method: str, parts: Sequence[Part], effects: np.ndarray, *, n: int, sh
         shift: Of the metric between base and tuned.
 
     Returns:
-        The part with the largest score from `LEAST` on, or what holds it and its siblings that share in the change.
+        Nothing where the largest score is under `LEAST`. Else the smallest part of that block that reaches `LEAST` itself
+        and leaves nothing of note to the rest of the block, or the block.
 
     Raises:
         DataError: An effect that is not finite.
@@ -65,39 +63,28 @@ def named(method: str, parts: Sequence[Part], effects: np.ndarray, *, n: int, sh
     columns = {"part": [p.name for p in parts], "level": [p.level for p in parts]}
     table = pd.DataFrame({**columns, "effect": effects[:, 0], "scale": scale, "score": score})
     top = int(score.argmax())
-    name, reason = _chosen(parts, effects[:, 0], score, top)
+    name, reason = _chosen(parts, effects, score, top)
     above = float((nulls[~still] >= score[top]).mean()) if (~still).any() else 1.0
     return Localised(
         method=method, name=name, score=float(score[top]), above=above, n=n, shift=shift, reason=reason, table=table
     )
 
 
-def _chosen(parts: Sequence[Part], effect: np.ndarray, score: np.ndarray, top: int) -> tuple[str | None, str]:
-    """The part with the largest score, or the smaller part that has most of it, or the larger one that shares it."""
+def _chosen(parts: Sequence[Part], effects: np.ndarray, score: np.ndarray, top: int) -> tuple[str | None, str]:
+    """The smallest part of the block with the largest score that leaves nothing of note outside it."""
     if score[top] < LEAST:
         return None, f"largest score {score[top]:.1f} ({parts[top].name}) is under {LEAST}"
-    at, reason = top, f"score {score[top]:.1f} ({parts[top].name})"
-    while inside := [j for j in _children(parts, at) if score[j] >= LEAST and effect[j] >= MOST * effect[at]]:
-        at = max(inside, key=lambda j: score[j])
-        reason += f", {effect[at] / effect[top]:.0%} of it in {parts[at].name}"
-    while (whole := _parent(parts, at)) is not None:
-        shares = [
-            j for j in _children(parts, whole) if j != at and score[j] >= SIBLING and effect[j] >= SHARED * effect[at]
-        ]
-        if not shares:
-            break
-        at = whole
-        reason += f", shared by {' and '.join(parts[j].name for j in shares)}"
-    return parts[at].name, reason
-
-
-def _children(parts: Sequence[Part], at: int) -> list[int]:
-    return [j for j in range(len(parts)) if _parent(parts, j) == at]
-
-
-def _parent(parts: Sequence[Part], at: int) -> int | None:
-    part = parts[at]
-    if part.level not in ("half", "head"):
-        return None
-    name = f"block.{part.block}" + (".attn.out" if part.level == "head" else "")
-    return next(j for j, p in enumerate(parts) if p.name == name)
+    reason = f"score {score[top]:.1f} ({parts[top].name})"
+    if parts[top].level == "end":
+        return parts[top].name, reason
+    block = next(j for j, p in enumerate(parts) if p.level == "block" and p.block == parts[top].block)
+    for level in ("head", "half"):
+        inside = [j for j, p in enumerate(parts) if p.level == level and p.block == parts[top].block]
+        for j in sorted(inside, key=lambda j: -score[j]):
+            rest = effects[block] - effects[j]
+            size = np.sqrt((rest[1:] ** 2).mean())
+            is_shared = rest[0] >= REST * size and rest[0] >= SHARED * effects[block, 0]
+            if score[j] >= LEAST and not is_shared:
+                share = rest[0] / effects[block, 0] if effects[block, 0] > 0 else 0.0
+                return parts[j].name, f"{reason}; the rest of block {parts[j].block} has {share:.0%} of its effect"
+    return parts[block].name, f"{reason}; no smaller part of the block has nearly all of it"
