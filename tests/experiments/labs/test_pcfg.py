@@ -1,5 +1,6 @@
 """The PCFG lab: its plan, every kind of unit at the smallest size, and numbers that are what was planted."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,14 @@ def test_impossible_options_are_refused_in_one_line(options: dict, said: str):
     with pytest.raises(SpecError, match=said) as caught:
         Pcfg.build(**options)
     assert "\n" not in str(caught.value)
+
+
+def test_lists_and_grammars_are_read_in_json_as_the_pages_command_writes_them():
+    assert Pcfg.build(rates='["small", "large"]') == Pcfg.build(rates="small,large")
+    grammar = {"start": "s", "terminals": ["a", "b", "c"], "rules": {"s": ["a b c"]}}
+    assert Pcfg.build(grammar=json.dumps(grammar)) == Pcfg.build(grammar=grammar)
+    with pytest.raises(SpecError, match="priors"):
+        Pcfg.build(priors='["low')
 
 
 def test_every_field_is_explained_on_the_labs_page():

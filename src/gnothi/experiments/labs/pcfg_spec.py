@@ -4,6 +4,7 @@ Source: arXiv:2311.12786, sections C.2 and 4. `paper` keeps its numbers where it
 steps, sizes and rates down together.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -91,7 +92,8 @@ class PcfgSpec(BaseModel):
     )
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        """On the command line, words apart by commas."""
+        """On the command line, words apart by commas, or a list in JSON."""
+        value = _from_json(value, "[")
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -99,6 +101,7 @@ class PcfgSpec(BaseModel):
     @field_validator("grammar", mode="before")
     @classmethod
     def _grammar(cls, value: Any) -> Any:
+        value = _from_json(value, "{")
         grammar = read_grammar(value) if isinstance(value, str) else make_grammar(value)
         return grammar.to_json()
 
@@ -123,6 +126,16 @@ class PcfgSpec(BaseModel):
         if self.task not in self.families:
             raise ValueError(f"families must hold the task that is fine-tuned ({self.task})")
         return self
+
+
+def _from_json(value: Any, begins: str) -> Any:
+    """Text that begins as JSON, read as that; anything else as it is."""
+    if isinstance(value, str) and value.startswith(begins):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
 
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
