@@ -101,9 +101,7 @@ class PcfgSpec(BaseModel):
     @field_validator("grammar", mode="before")
     @classmethod
     def _grammar(cls, value: Any) -> Any:
-        value = _from_json(value, "{")
-        grammar = read_grammar(value) if isinstance(value, str) else make_grammar(value)
-        return grammar.to_json()
+        return _plain_grammar(value)
 
     @model_validator(mode="after")
     def _fits(self) -> "PcfgSpec":
@@ -136,6 +134,12 @@ def _from_json(value: Any, begins: str) -> Any:
         except ValueError:
             return value
     return value
+
+
+def _plain_grammar(value: Any) -> dict[str, Any]:
+    """A checked grammar's plain values, from a name, a file, or such values."""
+    value = _from_json(value, "{")
+    return (read_grammar(value) if isinstance(value, str) else make_grammar(value)).to_json()
 
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
@@ -188,6 +192,7 @@ def built(*, size: str, quick: bool, seed: int, options: Mapping[str, Any]) -> d
         slower = {} if size == "tiny" else {n: max(1, values[n] // 20) for n in ("steps", "tune_steps", "back_steps")}
         values |= dict(QUICK) | slower | ({} if size == "tiny" else {"back_rates": values["back_rates"][:1]})
     values |= {"size": size, "quick": quick, "seed": seed, **options}
+    values["grammar"] = _plain_grammar(values["grammar"])  # its faults are told by themselves
     return parsed(PcfgSpec, values).model_dump(mode="json")
 
 
