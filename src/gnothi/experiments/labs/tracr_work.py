@@ -177,8 +177,10 @@ def answer_logits(module: nn.Module, ids: Tensor, mask: Tensor | None, row: int)
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:
-    """What noise is added to and what is trained: the matrices of attention and MLPs. These can be pruned, too."""
-    return {name: values for name, values in module.named_parameters() if name.startswith("blocks.")}
+    """What noise is added to and what is trained: the matrices of attention and MLPs, which can be pruned, too."""
+    return {
+        name: values for name, values in module.named_parameters() if name.startswith("blocks.") and values.dim() == 2
+    }
 
 
 def _compiled(setting: Setting, job: LabJob, bench: Bench) -> UnitData:
@@ -318,7 +320,7 @@ def _direction(compiled: Compiled, unit: Unit) -> str:
     """The direction of the stream that a weight reads or writes."""
     row, column = unit.index
     reads = unit.part in ("attn.q", "attn.k", "attn.v", "mlp.up")
-    return f"{'reads' if reads else 'writes'} {compiled.space.labels[column if reads else row]}"
+    return f"{'reads' if reads else 'writes'} {compiled.directions[column if reads else row]}"
 
 
 def _looked_at(setting: Setting, module: nn.Module) -> dict[str, Any]:
