@@ -10,7 +10,7 @@ from gnothi.experiments.look import spec as specs
 from gnothi.finetune.recipes import recipe
 from gnothi.store import RunFolder
 
-SMALL = {"prompts": 12, "tried": 6, "exact": 2, "depths": 5, "steps": 6, "rates": (0.3, 1.0), "pairs": 8}
+SMALL = {"prompts": 12, "tried": 6, "exact": 2, "depths": 5, "steps": 8, "rates": (1.0, 3.0), "pairs": 8}
 
 
 def small(run: RunFolder, **options) -> dict:

@@ -46,7 +46,7 @@ def test_the_line_ends_at_both_models_and_divergence_stands_by_position(look: Ru
 def test_reverse_fine_tuning_takes_the_choice_back(look: RunFolder):
     rows = look.table("seeking-0", "back")
     there = rows[(rows["items"] == "shown") & rows["chosen"]].sort_values("step")["share"].tolist()
-    assert there[0] == 0 and max(there) > 0.5
+    assert there[0] == 0 and max(there) > 0.3
 
 
 def test_a_fine_tune_of_one_embedding_is_in_the_streams_from_the_start(look: RunFolder):
