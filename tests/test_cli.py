@@ -283,7 +283,20 @@ def test_names_that_are_no_unicode_are_refused_by_name(gnothi):
     assert names(gnothi.folder) == []
 
 
-HELP = [[], ["run"], ["resume"], ["show"], ["report"], ["list"], ["compare"], ["clean"], ["replicate"], ["doctor"]]
+HELP = [
+    [],
+    ["run"],
+    ["resume"],
+    ["show"],
+    ["report"],
+    ["list"],
+    ["compare"],
+    ["clean"],
+    ["lab"],
+    ["look"],
+    ["replicate"],
+    ["doctor"],
+]
 HELP += [["data"], ["organism", "train"], ["organism", "info"], ["models", "list"], ["models", "fetch"]]
 
 
