@@ -150,7 +150,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "priors": ("low", "medium", "high"), "correlated": (0.0, 0.5, 0.8, 1.0), "rates": RATES,
         "large": 1e-2, "medium": 1e-3, "small": 1e-4, "tune_steps": 500, "tune_batch": 64,
         "parts": PARTS, "mixes": (0.5, 0.1, 0.001), "most": 20,
-        "back_steps": 400, "back_rates": (3e-3, 1e-3, 3e-4), "test": 1000, "look": 400,
+        "back_steps": 400, "back_rates": (1e-2, 3e-3, 1e-3, 3e-4), "test": 1000, "look": 400,
     },
     "small": {
         "seeds": 1, "window": 250, "last": 40, "rank": 6, "full": True, "families": ("count", "index"),
