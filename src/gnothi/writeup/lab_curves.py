@@ -204,7 +204,9 @@ def _draw_panel(panel: Axes, series: Sequence[Curve], looks: Mapping[str, Look],
             panel.plot(at, _floats(unit), color=colour, lw=0.7, alpha=0.35, zorder=above - 1)
         if curve.low is not None and curve.high is not None:
             low, high = _floats(curve.low), _floats(curve.high)
-            panel.fill_between(at, low, high, color=colour, alpha=0.16, lw=0, zorder=above - 1)
+            panel.fill_between(
+                at, low, high, color=colour, alpha=0.08 if curve.control else 0.16, lw=0, zorder=above - 1
+            )
             alone = np.isfinite(low) & np.isfinite(high) & _lonely(mean)
             panel.vlines(at[alone], low[alone], high[alone], color=colour, lw=1.2, zorder=above)
         every = max(1, -(-len(at) // MOST_MARKS))
