@@ -202,7 +202,7 @@ def planted(spec, *, base=0.9, left=0.1, back=(0.1, 0.6, 0.9), never=(0.0, 0.2, 
     return lab, {(e.name, e.arm): e for e in lab.score(shelf)}, shelf
 
 
-PLANTED = {"back_steps": 100, "back_looks": (10,), "back_rates": (1e-3, 3e-4, 1e-4), "rates": ("large",)}
+PLANTED = {"back_steps": 100, "back_looks": (10,), "back_rates": (1e-3, 3e-4, 1e-4), "rates": ("large",), "level": 0.5}
 
 
 def test_what_was_planted_comes_back():

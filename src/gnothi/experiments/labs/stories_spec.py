@@ -92,8 +92,8 @@ class StoriesSpec(BaseModel):
     """Rate of a base model from which on it counts as one that has the feature."""
     most_deleted: float = Field(default=0.2, ge=0, le=1)
     """Rate below which the feature counts as deleted; else nothing is said of revival."""
-    level: float = Field(default=0.5, gt=0, le=1)
-    """Rate that counts as come back."""
+    level: float = Field(default=0.7, gt=0, le=1)
+    """Rate that counts as come back. A model that writes either outcome, whatever was expected, is at a half."""
 
     @field_validator("protocols", "rates", "tune_looks", "back_looks", "back_rates", mode="before")
     @classmethod
@@ -152,7 +152,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "large": 1e-3, "medium": 1e-4, "small": 1e-5,
         "tune_batch": 16, "tune_steps": 4_000, "tune_looks": (30, 300),
         "back_steps": 4_000, "back_looks": (30, 300, 3_000), "back_rates": (1e-4, 1e-5, 1e-6),
-        "asked": 500, "loss_stories": 1_280,
+        "asked": 500, "loss_stories": 1_280, "level": 0.5,
     },
 }  # fmt: skip
 QUICK: Mapping[str, Any] = {
