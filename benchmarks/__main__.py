@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.rows import FIELDS, machine
 
-NAMES = ("scoring", "lora", "fleet", "sampling", "logit", "organism", "linear", "patching")
+NAMES = ("scoring", "lora", "fleet", "sampling", "logit", "organism", "linear", "patching", "pcfg")
 """What is run without a name: modules with a `run`."""
 ON_REQUEST = ("gpu",)
 """What is run by name, and without one where there is a CUDA device."""
