@@ -83,8 +83,8 @@ class Tracr(AbstractLab):
         """See `base.AbstractLab.notes`."""
         s = self.fields
         return (
-            "Noise is added to, and training changes, embeddings and the matrices of attention and MLPs; of these the last two "
-            f"can be pruned. Biases and head stay as compiled. Gradients are clipped to a norm of {s.clip:g}, which the paper does not "
+            "Noise is added to, and training changes, the matrices of attention and MLPs only: the same that can be pruned. "
+            f"Embeddings and head stay as compiled. Gradients are clipped to a norm of {s.clip:g}, which the paper does not "
             "mention: without it the larger rates diverge here.",
             f"Attention scores of the compiled program are {s.sharpness:g} nats apart, so that a letter which is not counted "
             "gets a little attention, and a gradient. With the published compiler's 100 it gets neither.",

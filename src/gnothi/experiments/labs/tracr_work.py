@@ -177,8 +177,8 @@ def answer_logits(module: nn.Module, ids: Tensor, mask: Tensor | None, row: int)
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:
-    """What noise is added to and what is trained: embeddings and the matrices of attention and MLPs, no bias, no head."""
-    return {name: values for name, values in module.named_parameters() if values.dim() == 2 and name != "head.weight"}
+    """What noise is added to and what is trained: the matrices of attention and MLPs, which can be pruned, too."""
+    return {name: values for name, values in module.named_parameters() if name.startswith("blocks.")}
 
 
 def _compiled(setting: Setting, job: LabJob, bench: Bench) -> UnitData:

@@ -1,13 +1,10 @@
-"""Layers to the parameters of a `testbeds.transformer.Transformer`.
-
-The stream's first direction, `one`, is the same at every token, so it is not kept in the stream: what reads it becomes a bias.
-"""
+"""Layers to the parameters of a `testbeds.transformer.Transformer`."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnothi.testbeds.rasp import language
 from gnothi.testbeds.rasp.components import Head, Neurons
@@ -42,7 +39,7 @@ def assembled(
     shape = Shape(
         layers=len(layers),
         heads=max(1, *(len(block) for block in heads), 1),
-        width=space.width - 1,
+        width=space.width,
         mlp=max(1, *(sum(len(part.up) for part in block) for block in neurons), 1),
         vocabulary=n_tokens + 2,
         longest=longest + 1,
@@ -50,7 +47,7 @@ def assembled(
         head_width=max([1, *(max(len(h.query), len(h.value)) for h in every)]),
         causal=False,
         norm="none",
-        bias=True,
+        bias=False,
     )
     model = Transformer(shape)
     with torch.no_grad():
@@ -62,14 +59,15 @@ def assembled(
             _attention(block, parts)
             _mlp(block, mlp)
         for i, column in enumerate(range(read.start, read.stop)):
-            model.head.weight[i, column - 1] = 1.0 if numerical else logit
+            model.head.weight[i, column] = 1.0 if numerical else logit
     return model.eval()
 
 
 def _embed(model: Transformer, space: Space, domains: Domains, n_tokens: int) -> None:
-    model.embed.weight[n_tokens, BEGINNING - 1] = 1.0
+    model.embed.weight[: n_tokens + 1, ONE] = 1.0
+    model.embed.weight[n_tokens, BEGINNING] = 1.0
     for operator in domains:
-        columns = slice(space.columns[operator].start - 1, space.columns[operator].stop - 1)
+        columns = space.columns[operator]
         if isinstance(operator, language.Tokens):
             model.embed.weight[:n_tokens, columns] = torch.eye(n_tokens)
         elif isinstance(operator, language.Indices):
@@ -82,25 +80,19 @@ def _attention(block: Block, parts: Sequence[Head]) -> None:
     root = attn.per_head**0.25  # attention divides scores by the root of the head's width
     for i, part in enumerate(parts):
         start = i * attn.per_head
-        _write(attn.q, part.query * root, start)
-        _write(attn.k, part.key * root, start)
-        _write(attn.v, part.value, start)
-        attn.o.weight[:, start : start + len(part.value)] = _tensor(part.out[1:])
+        attn.q.weight[start : start + len(part.query)] = _tensor(part.query * root)
+        attn.k.weight[start : start + len(part.key)] = _tensor(part.key * root)
+        attn.v.weight[start : start + len(part.value)] = _tensor(part.value)
+        attn.o.weight[:, start : start + len(part.value)] = _tensor(part.out)
 
 
 def _mlp(block: Block, parts: Sequence[Neurons]) -> None:
     start = 0
     for part in parts:
         stop = start + len(part.up)
-        _write(block.mlp.up, part.up, start)
-        block.mlp.down.weight[:, start:stop] = _tensor(part.down[1:])
+        block.mlp.up.weight[start:stop] = _tensor(part.up)
+        block.mlp.down.weight[:, start:stop] = _tensor(part.down)
         start = stop
-
-
-def _write(layer: nn.Linear, rows: np.ndarray, start: int) -> None:
-    """Rows that read the stream; what they read of `one` is the bias."""
-    layer.weight[start : start + len(rows)] = _tensor(rows[:, 1:])
-    layer.bias[start : start + len(rows)] = _tensor(rows[:, ONE])
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -30,7 +30,7 @@ class Compiled:
     outputs: Domain
     """What the head's columns are; a numerical output has one column, its value."""
     space: Space
-    """Directions that values are on, `one` included; those of the module are `directions`."""
+    """Directions of the residual stream, with names."""
     layers: tuple[Layer, ...]
     """What each block computes."""
 
@@ -46,8 +46,8 @@ class Compiled:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Name of each direction of the module's residual stream."""
-        return self.space.labels[1:]  # `one` is a bias
+        """Name of each direction of the residual stream."""
+        return self.space.labels
 
     @property
     def n_parameters(self) -> int:
@@ -116,7 +116,7 @@ def compile_program(
 ) -> Compiled:
     """Compile a program.
 
-    The transformer has no norms, ReLU and full attention. It is exact at every length up to `longest`, with
+    The transformer has no norms, no biases, ReLU and full attention. It is exact at every length up to `longest`, with
     padding masked.
 
     Args:

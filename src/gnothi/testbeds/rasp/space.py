@@ -1,7 +1,7 @@
 """Where each value lies in the residual stream: one direction a category, one a number; no direction is used twice.
 
-Three things are always there: `one`, which is 1 at every token, so that constants are ordinary entries of matrices until
-`assemble` makes them biases; the mark of the beginning, which attention rests on where nothing is selected; and for each operator the
+Three things are always there: `one`, which is 1 at every token, so that constants are ordinary parameters and no layer
+needs a bias; the mark of the beginning, which attention rests on where nothing is selected; and for each operator the
 value that its directions hold at that mark, so that whoever reads them there can take it off again.
 """
 
@@ -26,7 +26,7 @@ class Space:
     shares: Mapping[SOp, int]
     """Direction of a selector width before its MLP: what share of attention the beginning gets."""
     labels: tuple[str, ...]
-    """Name of every direction, `one` first: `operator=value`, `operator` for a number."""
+    """Name of every direction: `operator=value`, `operator` for a number."""
     at_beginning: np.ndarray
     """(width,) what the stream holds at the mark of the beginning, after all layers."""
 
