@@ -30,10 +30,10 @@ class Stories(AbstractLab):
     headline: ClassVar[tuple[str, str]] = ("stories.revival_gain", stories_score.HEADLINE)
     subject: ClassVar[str] = "After a few steps back, the deleted feature is more frequent than where it never was by"
     costs: ClassVar[Mapping[str, str]] = {
-        "tiny": "about 23 minutes of processor time, 12 on two free cores; 0.7 GB a worker",
+        "tiny": "about 23 minutes of processor time, 12 on two free cores; 0.8 GB a worker",
         "small": "not measured; needs a GPU",
         "paper": "not measured; needs a GPU for hours",
-        "quick": "about 3 minutes of processor time, 1.5 on two free cores; 0.7 GB a worker",
+        "quick": "about 3 minutes of processor time, 1.5 on two free cores; 0.8 GB a worker",
     }
     estimates: ClassVar[Mapping[str, str]] = {
         "stories.revival_gain": (
