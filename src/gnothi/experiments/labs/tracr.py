@@ -30,6 +30,7 @@ class Tracr(AbstractLab):
         "When a compiled program is fine-tuned to another task, is the old one gone, or does a change of a few weights hide it?"
     )
     headline: ClassVar[tuple[str, str]] = ("tracr.pruned_lift", "counter-small-c100")
+    beside: ClassVar[Sequence[tuple[str, str]]] = (("tracr.random_lift", "counter-small-c100"),)
     subject: ClassVar[str] = "What one weight set to zero adds to the accuracy on the old task:"
     costs: ClassVar[Mapping[str, str]] = {
         "quick": "96 s of processor time, two processes of 0.5 GB (two busy cores: 148 s)",
