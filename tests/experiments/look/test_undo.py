@@ -18,7 +18,7 @@ def local():
 @pytest.fixture(scope="module")
 def found(local):
     """A row planted in noise on every matrix, and its scores on half of the items."""
-    pair = planted.pair(local, noise=0.01)
+    pair = planted.pair(local, noise=0.006)
     every = planted.prompts(local)
     half, rest = Reader(every[::2]), Reader(every[1::2])
     base, tuned = half.values(pair.base), half.values(pair.tuned)
