@@ -17,7 +17,7 @@ demo: $(VENV)/.installed ## the main job: instil, measure, ask, compare, write u
 	@echo "open runs/demo/report.html"
 
 test: $(VENV)/.installed ## the quick suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
 
 check: $(VENV)/.installed ## style, types and the direction of imports
 	$(BIN)/ruff format --check src tests benchmarks
