@@ -78,7 +78,9 @@ def _positions(bench: LookBench, what: str) -> list[dict[str, Any]]:
     found = kl_by_position(bench.pair, ids, mask, answer=ids.shape[1] - 1, rows=1).to_dict("records")
     by_distance: dict[int, list[tuple[float, int]]] = {}
     for row in found:
-        by_distance.setdefault(min(ids.shape[1] - 1 - int(row["position"]), LAST), []).append((float(row["kl"]), int(row["n"])))
+        by_distance.setdefault(min(ids.shape[1] - 1 - int(row["position"]), LAST), []).append(
+            (float(row["kl"]), int(row["n"]))
+        )
     return [
         {
             "what": what,
