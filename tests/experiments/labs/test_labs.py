@@ -235,7 +235,9 @@ def test_a_killed_run_loses_nothing_that_was_whole_and_ends_the_same(whole: Path
     after = {p.parent.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in units.glob("[!.]*/unit.json")}
     assert len(after) == 7 and {u: after[u] for u in before} == before
     mine, theirs = (RunFolder.open(p).estimates() for p in (whole, tmp_path / "run"))
-    assert mine == theirs
+    assert [(e.name, e.arm, e.n, e.reason) for e in mine] == [(e.name, e.arm, e.n, e.reason) for e in theirs]
+    # the example keeps its slope in single precision between two checkpoints
+    assert [e.value for e in mine] == pytest.approx([e.value for e in theirs], abs=1e-7)
     assert json.loads(again.stdout.splitlines()[-1])["slope"]["n"] == 3
 
 

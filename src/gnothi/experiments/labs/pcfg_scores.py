@@ -171,7 +171,7 @@ def _revival(found: Found) -> list[Estimate]:
     arms = found.arms("revive")
     if not arms:
         return []
-    from gnothi.mechanisms.revival import Reached, speed_up, steps_over_seeds
+    from gnothi.mechanisms.curves import Reached, speed_up, steps_over_seeds
 
     def reached(arm: str) -> dict[int, Reached]:
         return {

@@ -12,10 +12,10 @@ from gnothi.experiments.labs.base import Bench, LabJob, UnitData
 from gnothi.experiments.labs.pcfg_spec import LONGER, PcfgSpec
 from gnothi.files import canonical, digest
 from gnothi.mechanisms.answers import Answers
+from gnothi.mechanisms.curves import choose_rate, steps_to
 from gnothi.mechanisms.probing import activations, probe
 from gnothi.mechanisms.pruning import PruneTask, prune
 from gnothi.mechanisms.reversal import Course, Curve, Schedule, train_back
-from gnothi.mechanisms.revival import choose_rate, steps_to
 from gnothi.mechanisms.sites import Site
 from gnothi.testbeds.pcfg.data import A, B, Rows, World
 from gnothi.testbeds.pcfg.grammar import make_grammar

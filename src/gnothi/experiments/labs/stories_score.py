@@ -107,7 +107,7 @@ class Found:
 
         Of a single seed, the middle one of the grid.
         """
-        from gnothi.mechanisms.revival import choose_rate
+        from gnothi.mechanisms.curves import choose_rate
 
         rates = list(self.spec["back_rates"])
         others = [s for s in self.seeds if s != seed and self.back(arm, s) is not None]
@@ -249,7 +249,7 @@ def _at(curve: "Curve | None", step: int) -> Value:
 
 def _revival(found: Found) -> list[Estimate]:
     """Rates while trained back, steps to the level, and how much sooner than models that never had it."""
-    from gnothi.mechanisms.revival import speed_up, steps_over_seeds, steps_to
+    from gnothi.mechanisms.curves import speed_up, steps_over_seeds, steps_to
 
     spec, rows, reached = found.spec, [], {}
     steps = sorted({0, *spec["back_looks"], spec["back_steps"]})
