@@ -1,6 +1,7 @@
 """Small scripted runs through the real command line: whole pipeline, no torch, seconds."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -39,7 +40,15 @@ class CommandLine:
         command = [sys.executable, "-m", "gnothi.cli", *map(str, args)]
         with words:
             return subprocess.Popen(
-                command, cwd=self.folder, env=ENVIRONMENT, stdout=words, stderr=words, text=True, start_new_session=True
+                command,
+                cwd=self.folder,
+                env=ENVIRONMENT,
+                stdout=words,
+                stderr=words,
+                text=True,
+                start_new_session=True,
+                # a shell's background jobs ignore Ctrl-C, and what they start would inherit that
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def refused(self, *args: object, **options) -> str:
