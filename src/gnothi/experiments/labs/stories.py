@@ -33,7 +33,7 @@ class Stories(AbstractLab):
         "tiny": "about 23 minutes of processor time, 12 on two free cores; 0.8 GB a worker",
         "small": "not measured; needs a GPU",
         "paper": "not measured; needs a GPU for hours",
-        "quick": "about 3 minutes of processor time, 1.5 on two free cores; 0.8 GB a worker",
+        "quick": "86 s on two cores, 0.8 GB a process",
     }
     estimates: ClassVar[Mapping[str, str]] = {
         "stories.revival_gain": (

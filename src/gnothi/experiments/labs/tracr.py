@@ -33,7 +33,7 @@ class Tracr(AbstractLab):
     beside: ClassVar[Sequence[tuple[str, str]]] = (("tracr.random_lift", "counter-small-c100"),)
     subject: ClassVar[str] = "What one weight set to zero adds to the accuracy on the old task:"
     costs: ClassVar[Mapping[str, str]] = {
-        "quick": "96 s of processor time, two processes of 0.5 GB (two busy cores: 148 s)",
+        "quick": "48 s on two cores, 0.5 GB a process",
         "tiny": "about 15 minutes of processor time, estimated from 9 s a fine-tune",
         "small": "not measured",
         "paper": "not measured",
