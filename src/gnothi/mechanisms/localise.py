@@ -110,11 +110,20 @@ def by_reversal(pair: Pair, behaviour: Behaviour) -> Localised:
     Raises:
         DataError: A metric that gives no number a row, or no finite one.
     """
+    return _both_ways("reversal", pair, behaviour, _exchanged)
+
+
+Effects = Callable[[nn.Module, nn.Module, Sequence[Part], Behaviour], np.ndarray]
+"""(module, the other, parts, behaviour) -> (parts, 1 + controls) what goes from the module's metrics."""
+
+
+def _both_ways(method: str, pair: Pair, behaviour: Behaviour, effects_of: Effects) -> Localised:
+    """Half of what goes from tuned with base's parts, less what goes from base with tuned's."""
     parts = parts_of(anatomy(pair.tuned))
     with torch.no_grad():
-        rows = [_exchanged(to, of, parts, behaviour) for to, of in ((pair.tuned, pair.base), (pair.base, pair.tuned))]
-    effects = (rows[0] - rows[1]) / 2
-    return named("reversal", parts, effects, n=len(behaviour.ids), shift=_shift(pair, behaviour))
+        taken = effects_of(pair.tuned, pair.base, parts, behaviour)
+        made = effects_of(pair.base, pair.tuned, parts, behaviour)
+    return named(method, parts, (taken - made) / 2, n=len(behaviour.ids), shift=_shift(pair, behaviour))
 
 
 def _exchanged(module: nn.Module, source: nn.Module, parts: Sequence[Part], behaviour: Behaviour) -> np.ndarray:
@@ -145,11 +154,7 @@ def by_patching(pair: Pair, behaviour: Behaviour) -> Localised:
     Raises:
         DataError: A metric that gives no number a row, or no finite one.
     """
-    parts = parts_of(anatomy(pair.tuned))
-    with torch.no_grad():
-        rows = [_patched(to, of, parts, behaviour) for to, of in ((pair.tuned, pair.base), (pair.base, pair.tuned))]
-    effects = (rows[0] - rows[1]) / 2
-    return named("patching", parts, effects, n=len(behaviour.ids), shift=_shift(pair, behaviour))
+    return _both_ways("patching", pair, behaviour, _patched)
 
 
 def _patched(module: nn.Module, other: nn.Module, parts: Sequence[Part], behaviour: Behaviour) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Makes the units of the PCFG lab; torch is here."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import pandas as pd
@@ -199,11 +199,11 @@ def _tune(s: Setting, job: LabJob, bench: Bench) -> UnitData:
         batches(
             draw, world, spec.tune_batch, "tuning", *map(str, (p["correlated"], p["mixed"], p["wrong"])), seed=job.seed
         ),
-        answer_loss,  # type: ignore[arg-type]
-        lambda m: accuracy(m, looked[first]),  # type: ignore[arg-type]
+        answer_loss,
+        partial(accuracy, rows=looked[first]),
         course,
         seed=job.seed,
-        also={name: lambda m, rows=looked[name]: accuracy(m, rows) for name in others},  # type: ignore[misc]
+        also={name: partial(accuracy, rows=looked[name]) for name in others},
         folder=bench.checkpoints,
         key=digest([spec.model_dump(mode="json"), dict(p), job.seed, job.name]),
         progress=s.told(bench, "fine-tuning"),
@@ -251,9 +251,9 @@ def _prune(s: Setting, job: LabJob, bench: Bench) -> UnitData:
     scored, chosen = (s.rows(job.seed, use, A, 0.0, spec.look) for use in ("scored", "chosen"))
     tests = s.tests(job.seed, spec.look)
     task = PruneTask(
-        score_on=lambda m: answer_loss(m, scored),  # type: ignore[arg-type]
-        choose_on=lambda m: accuracy(m, chosen),  # type: ignore[arg-type]
-        show_on={name: lambda m, rows=tests[name]: accuracy(m, rows) for name in ("a/0", "b/0", "b/100")},  # type: ignore[misc]
+        score_on=partial(answer_loss, rows=scored),
+        choose_on=partial(accuracy, rows=chosen),
+        show_on={name: partial(accuracy, rows=tests[name]) for name in ("a/0", "b/0", "b/100")},
     )
     counts = [k for k in COUNTS if k < spec.most] + [spec.most]
     found = prune(
@@ -359,8 +359,8 @@ def _back(s: Setting, job: LabJob, bench: Bench, seed: int, lr: float, until: fl
     return train_back(
         s.start(job, bench),
         batches(lambda n, g: world.before(n, g, family=spec.task), world, spec.tune_batch, "reverse", seed=seed),
-        answer_loss,  # type: ignore[arg-type]
-        lambda m: accuracy(m, rows),  # type: ignore[arg-type]
+        answer_loss,
+        partial(accuracy, rows=rows),
         _course(s, lr, until),
         seed=seed,
         progress=s.told(bench, f"reverse fine-tuning at {lr:g}"),

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnothi.errors import SpecError, TrainingError
 from gnothi.mechanisms.reversal import Schedule
@@ -82,9 +82,9 @@ def new_model(tasks: Tasks, sizes: Mapping[str, Any], *, seed: int, device: str 
     return Transformer(shape, seed=integer(seed, "pcfg", "start")).to(device)
 
 
-def answer_logits(model: Transformer, ids: Tensor) -> Tensor:
+def answer_logits(model: nn.Module, ids: Tensor) -> Tensor:
     """(B, outputs) logits at the end of prompts of one length (B, T): those of `model(ids, at=-1)`, in less time."""
-    return _logits(model, ids, whole=False)
+    return _logits(cast(Transformer, model), ids, whole=False)
 
 
 def _logits(model: Transformer, ids: Tensor, *, whole: bool) -> Tensor:
@@ -133,7 +133,7 @@ def _together(attn: Attention, parts: Sequence[torch.nn.Linear], x: Tensor, rows
     return made.reshape(len(parts), rows * attn.heads, -1, attn.per_head).unbind(0)
 
 
-def answer_loss(model: Transformer, rows: Rows) -> Tensor:
+def answer_loss(model: nn.Module, rows: Rows) -> Tensor:
     """Mean cross-entropy of the answers, nats."""
     with _autocast(rows.ids):
         return F.cross_entropy(answer_logits(model, rows.ids).float(), rows.answers)
@@ -148,7 +148,7 @@ def whole_loss(model: Transformer, rows: Rows, tasks: Tasks) -> Tensor:
     return F.cross_entropy(logits[:, -1], rows.answers) + F.cross_entropy(logits[:, at].flatten(0, 1), text.flatten())
 
 
-def predictions(model: Transformer, ids: Tensor, batch: int = 256) -> Tensor:
+def predictions(model: nn.Module, ids: Tensor, batch: int = 256) -> Tensor:
     """(n,) the likeliest answers, without dropout."""
     was, size = model.training, batch if ids.device.type == "cpu" else 4 * batch
     model.eval()
@@ -159,7 +159,7 @@ def predictions(model: Transformer, ids: Tensor, batch: int = 256) -> Tensor:
         model.train(was)
 
 
-def accuracy(model: Transformer, rows: Rows) -> float:
+def accuracy(model: nn.Module, rows: Rows) -> float:
     """Share of answers that are right, in [0, 1]."""
     return int((predictions(model, rows.ids) == rows.answers).sum()) / len(rows)
 
