@@ -99,7 +99,7 @@ def test_without_out_a_run_goes_to_a_folder_of_its_own(gnothi, tmp_path: Path, m
         (("lab", "example", "--set", "steps=[1"), "--set steps must have a plain value"),
         (("lab", "example", "--engine", "rocket"), "--engine must be one of pool, inline"),
         (("lab", "example", "--out", "file"), "--out must name a folder, got the file file"),
-        (("run", "tracr"), "got the lab tracr. `gnothi lab tracr`."),
+        (("run", "tracr"), "got the lab tracr. Start it with `gnothi lab tracr`."),
         (("run", "example", "--quick"), "`gnothi lab example`"),
     ],
 )

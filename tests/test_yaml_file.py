@@ -108,7 +108,7 @@ def test_aliases_where_they_are_asked_for_count_as_often_as_they_are_used():
 
 def test_a_file_that_is_not_there_is_an_error_of_ours(tmp_path):
     with pytest.raises(
-        SpecError, match=r"the file must exist, got no file of that name. Give the path of a YAML file."
+        SpecError, match=r": the file must exist, got no file of that name\. Give the path of a YAML file\.$"
     ):
         read_yaml(tmp_path / "no.yaml")
     with pytest.raises(SpecError, match=r"the file must exist, got no file"):

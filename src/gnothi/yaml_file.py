@@ -154,6 +154,8 @@ def read_yaml(path: Path, *, aliases: bool = False) -> tuple[Entry, Source]:
             raise source.error(None, "the file", "exist", "no file of that name", "Give the path of a YAML file.")
         with path.open("rb") as handle:
             raw = handle.read(MOST_BYTES + 1)
+    except SpecError:  # a ValueError too
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise SpecError(f"{path!s:.200} must be a readable file, got {error}. Check the path.") from error
     return parse_yaml(raw, source, aliases=aliases), source

@@ -71,7 +71,9 @@ def run(
             f"model must be a name and quick true or false, got {model!r} and {options['quick']!r}. Mend the field."
         )
     if experiment in LABS:
-        raise SpecError(f"EXPERIMENT must be one of `gnothi run`, got the lab {experiment}. `gnothi lab {experiment}`.")
+        raise SpecError(
+            f"EXPERIMENT must be one that `gnothi run` takes, got the lab {experiment}. Start it with `gnothi lab {experiment}`."
+        )
     it = pipeline.experiment(experiment)
     if experiment == "preferences":
         _refuse_study_options(options)
