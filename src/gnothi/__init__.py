@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gnothi._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gnothi.api import Run, compare, lab, load, replicate, run
+    from gnothi.api import Run, compare, lab, load, look, replicate, run
     from gnothi.errors import DataError, GnothiError, ModelError, SpecError, StoreError, TrainingError
 
 __all__ = [
@@ -27,11 +27,12 @@ __all__ = [
     "compare",
     "lab",
     "load",
+    "look",
     "replicate",
     "run",
 ]
 
-_API = ("Run", "compare", "lab", "load", "replicate", "run")
+_API = ("Run", "compare", "lab", "load", "look", "replicate", "run")
 
 
 def __getattr__(name: str) -> Any:

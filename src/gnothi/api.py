@@ -186,6 +186,50 @@ def lab(
     return _run(build(name, size=size, quick=quick, **options), out, engine, workers, progress, None)
 
 
+def look(
+    run: str | Path | Run,
+    *,
+    units: Sequence[str] = (),
+    seeds: int | None = None,
+    pairs: int = 32,
+    quick: bool = False,
+    behaviour: str | None = None,
+    engine: str = "pool",
+    workers: int = 2,
+    progress: bool = True,
+) -> Run:
+    """Look inside the fine-tuned models of a finished run, or go on with that; the run's page gets the pictures.
+
+    Args:
+        run: The run, as a folder or opened.
+        units: Models to look at, e.g. `("seeking-0",)`; the one of that seed that was taught nothing comes along.
+        seeds: How many training seeds; None for all on the organism, else the first. Not beside `units`.
+        pairs: Pairs of items with opposite choices.
+        quick: One seed, few items and steps.
+        behaviour: As for `Run`, where the run has code of its own.
+        engine: As in `run`.
+        workers: As in `run`.
+        progress: As in `run`.
+
+    Returns:
+        The look, a run of its own in the folder `look` of the run; its estimates are named `look.…`.
+
+    Raises:
+        SpecError: A run with nothing inside to look at, units that it does not have, or another look is there.
+        StoreError: The run is unfinished or was altered.
+        GnothiError: A job failed for a reason that you can mend.
+    """
+    from gnothi.experiments.look.spec import asked
+
+    path = run.path if isinstance(run, Run) else Path(run)
+    parent = RunFolder.open(path) if behaviour is None else pipeline.open_trusted(path, behaviour)
+    spec, folder = asked(parent, units=units, seeds=seeds, pairs=pairs, quick=quick)
+    found = _run(spec, folder, engine, workers, progress, None)
+    if behaviour is not None:  # else the page was written when the look was done
+        pipeline.rewrite(path, behaviour=behaviour)
+    return found
+
+
 def _run(
     spec: dict[str, Any], out: str | Path | None, engine: str, workers: int, progress: bool, behaviour: str | None
 ) -> Run:

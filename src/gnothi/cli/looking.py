@@ -6,7 +6,6 @@ import typer
 
 from gnothi.cli.app import RunPath, Trusted, app
 from gnothi.cli.running import go
-from gnothi.errors import SpecError
 
 
 @app.command(epilog="Example: gnothi look runs/gemma --units seeking-0")
@@ -36,12 +35,8 @@ def look(
     from gnothi.experiments.look import spec as specs
     from gnothi.store import RunFolder
 
-    if units and seeds is not None:
-        raise SpecError("--seeds must be left out where --units names the models, got both.")
     run = RunFolder.open(path) if behaviour is None else pipeline.open_trusted(path, behaviour)
-    spec = specs.build(run, units=units or (), seeds=seeds, pairs=pairs, quick=quick).model_dump(mode="json")
-    folder = path / specs.NAME
-    specs.refuse_another(folder, spec)
+    spec, folder = specs.asked(run, units=units or (), seeds=seeds, pairs=pairs, quick=quick)
     go(spec, folder, engine, workers, False, verbose)
     if behaviour is not None:  # else the page was written when the look was done
         pipeline.rewrite(path, behaviour=behaviour)

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.experiments.look.conftest import small
+from tests.experiments.look.conftest import SMALL, small
 
+import gnothi
 from gnothi import pipeline
 from gnothi.errors import ModelError, SpecError, StoreError
 from gnothi.experiments.look import names, work
@@ -114,6 +115,20 @@ def test_another_look_is_refused_until_the_first_is_removed(run: RunFolder, look
     with pytest.raises(SpecError, match=r"RUN must have no other look, got .* which differs in .*pairs.*gnothi clean"):
         specs.refuse_another(look.path, other)
     specs.refuse_another(look.path, look.spec)
+
+
+def test_from_python_a_look_that_is_done_is_opened_and_another_is_refused(
+    run: RunFolder, look: RunFolder, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(SpecError, match=r"RUN must have no other look, got .* which differs in .*pairs"):
+        gnothi.look(gnothi.load(run.path), units=["seeking-0"], pairs=5, progress=False)
+    with pytest.raises(SpecError, match="--seeds must be left out where --units names the models, got both"):
+        gnothi.look(run.path, units=["seeking-0"], seeds=1)
+    monkeypatch.setattr(specs, "QUICK", {"organism": {k: v for k, v in SMALL.items() if k != "pairs"}})
+    found = gnothi.look(run.path, units=["seeking-0"], pairs=SMALL["pairs"], quick=True, engine="inline", progress=False)
+    assert found.path == look.path and list(found.units["unit"]) == ["seeking-0", "shuffled-0"]
+    assert set(found.estimates["name"]) == {e.name for e in look.estimates()}
+    assert not found.points.empty
 
 
 def test_models_that_changed_since_are_refused(run: RunFolder, look: RunFolder, tmp_path: Path):

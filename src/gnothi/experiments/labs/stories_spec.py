@@ -123,7 +123,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "seeds": 3, "every": 2, "vocabulary": 800, "longest_story": 80, "packed": False,
         "layers": 2, "heads": 4, "width": 64, "mlp": 256, "longest": 144,
         "stories": 30_000, "tuning_stories": 6_000, "test_stories": 2_000, "judge_stories": 10_000, "probe_stories": 1_000,
-        "steps": 600, "batch": 32, "accumulate": 1, "rate": 3e-3, "muon": 0.02, "warmup": 0.05, "flat": 0.35,
+        "steps": 1_000, "batch": 32, "accumulate": 1, "rate": 3e-3, "muon": 0.02, "warmup": 0.05, "flat": 0.35,
         "weight_decay": 0.0, "stress": 10.0, "protocols": PROTOCOLS, "rates": ("large", "medium"),
         "large": 1e-3, "medium": 3e-4, "small": 1e-4,
         "tune_batch": 32, "tune_steps": 100, "tune_looks": (10, 30),
@@ -157,7 +157,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 QUICK: Mapping[str, Any] = {
     "seeds": 1, "rates": ("medium",), "back_rates": (1e-3,), "asked": 128, "loss_stories": 100, "probe_stories": 500,
-    "test_stories": 1_000, "judge_stories": 6_000, "stories": 20_000, "tuning_stories": 4_000,
+    "test_stories": 1_000, "judge_stories": 6_000, "stories": 20_000, "tuning_stories": 4_000, "steps": 800,
 }  # fmt: skip
 """What a quick run changes; of sizes above `tiny` it takes a twentieth of stories and steps."""
 _TWENTIETH = ("steps", "tune_steps", "back_steps", "stories", "tuning_stories", "test_stories", "judge_stories")

@@ -123,7 +123,7 @@ _ALL: tuple[str, ...] = tuple(RATES)
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
-        "seeds": 5, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 4, "shortest": 15, "longest": 15},
+        "seeds": 5, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 4, "shortest": 30, "longest": 30},
         "max": {**_MAX, "letters": 16, "shortest": 7, "longest": 8}, "steps": 400,
         "correlated": _SWEEP, "max_correlated": (0.0, 0.5, 1.0),
         "back_rates": _ALL, "back_correlated": (0.0, 0.5, 1.0), "back_seeds": 3, "choose": 200, "candidates": 40,

@@ -135,6 +135,35 @@ def build(
     return parse(values)
 
 
+def asked(
+    run: RunFolder,
+    *,
+    units: Sequence[str] = (),
+    seeds: int | None = None,
+    pairs: int = 32,
+    quick: bool = False,
+) -> tuple[dict[str, Any], Path]:
+    """A look as a user asks for it: its specification in plain values, and the folder that it goes to.
+
+    Args:
+        run: The run.
+        units: As for `build`.
+        seeds: As for `build`; not beside `units`.
+        pairs: As for `build`.
+        quick: As for `build`.
+
+    Raises:
+        SpecError: As for `build`, or another look lies there.
+        StoreError: As for `build`.
+    """
+    if units and seeds is not None:
+        raise SpecError("--seeds must be left out where --units names the models, got both.")
+    spec = build(run, units=units, seeds=seeds, pairs=pairs, quick=quick).model_dump(mode="json")
+    folder = run.path / NAME
+    refuse_another(folder, spec)
+    return spec, folder
+
+
 def refuse(run: RunFolder) -> None:
     """Refuse what has nothing inside that could be looked at.
 
