@@ -11,7 +11,7 @@ from gnothi.mechanisms.localise_parts import Part
 
 LEAST = 4.75
 """Score from which a part is named."""
-REST, SHARED = 2.5, 0.25
+REST, SHARED = 1.5, 0.25
 """Score and share of a block's effect from which what lies outside a smaller part speaks against it."""
 
 

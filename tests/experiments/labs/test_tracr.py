@@ -17,7 +17,8 @@ from gnothi.testbeds.rasp.tasks import PAPER, PairedTask
 
 SMALL = {
     "seeds": 1, "steps": 10, "rates": ["medium"], "back_rates": ["small"], "test": 40, "choose": 20, "candidates": 4,
-    "random": 10, "correlated": [1.0], "max_correlated": [1.0], "noise": [1e-4], "back_seeds": 1,
+    "random": 10, "correlated": [0.5, 1.0], "max_correlated": [1.0], "noise": [1e-4], "back_seeds": 1,
+    "curve_rates": ["small", "medium"], "curve_correlated": [0.5, 1.0], "most": 3,
 }  # fmt: skip
 COUNTER = PairedTask(name="counter", letters=4, shortest=6, longest=9, old=0, new=1)
 MAX = PairedTask(name="max", letters=12, shortest=7, longest=8, old=5, new=6)
@@ -171,6 +172,29 @@ def test_pruning_stands_beside_its_controls(run: tuple[Tracr, Shelf]) -> None:
     pruned = shelf.record("counter-medium-c100.0")["pruned"]
     assert pruned["n_random"] == 10 and pruned["best"]["unit"].startswith("block.")
     assert sum(pruned["after_classes"]) == sum(pruned["right_classes"]) == 40
+
+
+def test_curves_over_the_number_removed_stand_beside_their_controls(run: tuple[Tracr, Shelf]) -> None:
+    lab, shelf = run
+    found = {(e.name, e.arm): e for e in lab.score(shelf)}
+    arms = {"counter-medium-c50-curve", "counter-medium-c100-curve"}  # the run has no small rate
+    assert {a for _, a in found if a.endswith("-curve")} == arms
+    for arm in arms:
+        for name in ("lift", "random", "never", "kept", "k"):
+            for kind in ("weights", "neurons"):
+                assert found[f"tracr.several_{name}/{kind}", arm].value is not None
+        table = shelf.table(f"{arm}.0", "weights")
+        ours = table[(table["who"] == "tuned") & (table["how"] == "again") & (table["set"] == "old/0")]
+        assert ours["k"].tolist() == [0, 1, 2, 3] and ours["chosen"].sum() == 1
+        picked = ours[ours["chosen"]].iloc[0]
+        lift = picked["value"] - ours[ours["k"] == 0].iloc[0]["value"]
+        assert found["tracr.several_lift/weights", arm].value == pytest.approx(lift)
+        assert found["tracr.several_k/weights", arm].value == picked["k"]
+    assert ("tracr.pruned_lift", "counter-medium-c50-curve") in found
+    assert (
+        "tracr.pruned_lift",
+        "counter-medium-c100-curve",
+    ) not in found  # its one weight stands in the fine-tune's arm
 
 
 def test_a_unit_is_the_same_when_it_is_made_again(run: tuple[Tracr, Shelf], tmp_path: Path) -> None:

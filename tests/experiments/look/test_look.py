@@ -125,7 +125,9 @@ def test_from_python_a_look_that_is_done_is_opened_and_another_is_refused(
     with pytest.raises(SpecError, match="--seeds must be left out where --units names the models, got both"):
         gnothi.look(run.path, units=["seeking-0"], seeds=1)
     monkeypatch.setattr(specs, "QUICK", {"organism": {k: v for k, v in SMALL.items() if k != "pairs"}})
-    found = gnothi.look(run.path, units=["seeking-0"], pairs=SMALL["pairs"], quick=True, engine="inline", progress=False)
+    found = gnothi.look(
+        run.path, units=["seeking-0"], pairs=SMALL["pairs"], quick=True, engine="inline", progress=False
+    )
     assert found.path == look.path and list(found.units["unit"]) == ["seeking-0", "shuffled-0"]
     assert set(found.estimates["name"]) == {e.name for e in look.estimates()}
     assert not found.points.empty

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from gnothi.experiments.fields import parsed
-from gnothi.experiments.labs import tracr_pages, tracr_scores, tracr_tables
+from gnothi.experiments.labs import tracr_curves, tracr_pages, tracr_scores, tracr_tables
 from gnothi.experiments.labs.base import AbstractLab, LabJob, LabTable, Picture, Units
 from gnothi.experiments.labs.tracr_spec import RATES, TracrSpec, built, jobs
 from gnothi.records import Estimate
@@ -38,7 +38,7 @@ class Tracr(AbstractLab):
         "small": "not measured",
         "paper": "not measured",
     }
-    estimates: ClassVar[Mapping[str, str]] = tracr_scores.MEANINGS
+    estimates: ClassVar[Mapping[str, str]] = {**tracr_scores.MEANINGS, **tracr_curves.MEANINGS}
     work: ClassVar[str] = "gnothi.experiments.labs.tracr_work:work"
 
     @classmethod
@@ -70,7 +70,8 @@ class Tracr(AbstractLab):
 
     def score(self, units: Units) -> list[Estimate]:
         """See `base.AbstractLab.score`."""
-        return tracr_scores.score(self.fields, units)
+        found = tracr_scores.Found(self.fields, units)
+        return [*tracr_scores.score(found), *tracr_curves.score(found)]
 
     def pictures(self, units: Units, estimates: Sequence[Estimate]) -> Sequence[Picture]:
         """See `base.AbstractLab.pictures`."""
@@ -107,6 +108,11 @@ def _arm(job: LabJob, spec: TracrSpec) -> Arm:
         rate, share = job.payload["rate"], job.payload["correlated"]
         who = f"{task.said(task.old)}, tuned to {task.said(task.new)} at C_Tr {share:g}, rate {RATES[rate]:g}"
         return Arm(who, "the right answers", "what fine-tuning taught and what it left", False)
+    if kind == "curve":
+        who = f"{job.payload['of'].rpartition('.')[0]}, weights and neurons set to zero one after another"
+        return Arm(
+            who, "as many at random; a program without the old task", "what hides the old task can be taken out", False
+        )
     rate = RATES[job.payload["rate"]]
     if "of" in job.payload:
         who = f"{job.payload['of'].rpartition('.')[0]}, trained back at rate {rate:g}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gnothi.experiments.labs import tracr_curves
 from gnothi.experiments.labs.base import Picture, Units
 from gnothi.experiments.labs.tracr_scores import Found
 from gnothi.experiments.labs.tracr_spec import RATES, TracrSpec, cell
@@ -16,6 +17,7 @@ def pictures(spec: TracrSpec, units: Units) -> list[Picture]:
     made = [
         _lifts(found),
         *_classes(found),
+        tracr_curves.picture(found),
         *_sweep(found),
         _attended(found),
         *_maps(found),

@@ -72,13 +72,13 @@ class Found:
         return over_units(values, name=name, arm=arm, kind=kind, n_points=n * sum(v is not None for v in values))
 
 
-def score(spec: TracrSpec, units: Units) -> list[Estimate]:
-    """All numbers of a run."""
-    found = Found(spec, units)
+def score(found: Found) -> list[Estimate]:
+    """All numbers of a run but those of curves over the number removed."""
+    spec = found.spec
     estimates: list[Estimate] = []
     for arm in (*found.arms("tuned"), *found.arms("never")):
         if arm == "never" or (arm.startswith("counter-") and arm.endswith("-c100")):
-            estimates += _pruning(found, arm)
+            estimates += pruning(found, arm)
     for arm in found.arms("compiled"):
         estimates += _compiled(found, arm)
     for arm in found.arms("tuned"):
@@ -103,7 +103,8 @@ def lifts(record: Mapping[str, Any]) -> tuple[float, float] | None:
     return None if pruned is None else (pruned["lift"], pruned["random_lift"])
 
 
-def _pruning(found: Found, arm: str) -> list[Estimate]:
+def pruning(found: Found, arm: str) -> list[Estimate]:
+    """What removing one weight did to the models of an arm, and the best of many random ones."""
     test = found.spec.test
     pairs = [lifts(r) for r in found.records(arm)]
     ours = found.over("tracr.pruned_lift", arm, lambda r: (lifts(r) or (None,))[0], "mean", test)

@@ -74,8 +74,19 @@ class TracrSpec(BaseModel):
     candidates: int = Field(ge=4)
     random: int = Field(ge=10)
     """Random weights that the best is chosen from, as a control."""
+    curve_rates: tuple[RateName, ...]
+    """Rates of the Counter's fine-tunes from which weights and neurons are taken one after another."""
+    curve_correlated: tuple[float, ...]
+    """Their C_Tr, as far as the run has them; empty for none."""
+    curve_seeds: int = Field(ge=1)
+    """Models of each cell; no more than there are."""
+    most: int = Field(default=20, ge=1)
+    """How many are taken."""
 
-    @field_validator("rates", "correlated", "max_correlated", "back_rates", "back_correlated", "noise", mode="before")
+    @field_validator(
+        "rates", "correlated", "max_correlated", "back_rates", "back_correlated", "noise", "curve_rates",
+        "curve_correlated", mode="before",
+    )  # fmt: skip
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """On the command line, words apart by commas."""
@@ -85,7 +96,7 @@ class TracrSpec(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "TracrSpec":
-        for name in ("correlated", "max_correlated", "back_correlated"):
+        for name in ("correlated", "max_correlated", "back_correlated", "curve_correlated"):
             values = getattr(self, name)
             if any(not 0 <= v <= 1 for v in values) or len(set(values)) < len(values):
                 raise ValueError(f"{name} must hold shares from 0 to 1, each once")
@@ -127,29 +138,33 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "max": {**_MAX, "letters": 16, "shortest": 7, "longest": 8}, "steps": 400,
         "correlated": _SWEEP, "max_correlated": (0.0, 0.5, 1.0),
         "back_rates": _ALL, "back_correlated": (0.0, 0.5, 1.0), "back_seeds": 3, "choose": 200, "candidates": 40,
+        "curve_correlated": (0.0, 1.0), "curve_seeds": 1,
     },
     "small": {
         "seeds": 5, "grid_seeds": 3, "counter": _COUNTER, "max": _MAX, "steps": 2000,
         "correlated": _SWEEP, "max_correlated": _SWEEP,
         "back_rates": _ALL, "back_correlated": _SWEEP, "back_seeds": 5, "choose": 500, "candidates": 100,
+        "curve_correlated": (0.0, 0.5, 0.8, 1.0), "curve_seeds": 3,
     },
     "paper": {
         "seeds": 5, "grid_seeds": 5, "counter": _COUNTER, "max": _MAX, "steps": 10_000,
         "correlated": _SWEEP, "max_correlated": _SWEEP,
         "back_rates": _ALL, "back_correlated": _SWEEP, "back_seeds": 5, "choose": 500, "candidates": 100,
+        "curve_correlated": (0.0, 0.5, 0.8, 1.0), "curve_seeds": 3,
     },
 }  # fmt: skip
 COMMON: Mapping[str, Any] = {
     "noise": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5), "sharpness": 8.0, "gain": 5.0, "ramp": 1.5, "max_ramp": 1.0,
     "hidden": 1.0, "logit": 6.0,
     "batch": 96, "clip": 1.0, "rates": _ALL, "test": 1000, "random": 1000,
+    "curve_rates": ("medium", "small"),
 }  # fmt: skip
 QUICK: Mapping[str, Any] = {
     "seeds": 3, "grid_seeds": 1, "counter": {**_COUNTER, "letters": 4, "shortest": 8, "longest": 8},
     "max": {**_MAX, "letters": 6, "shortest": 5, "longest": 5, "old": 3, "new": 4}, "steps": 150,
     "correlated": (0.0, 1.0), "max_correlated": (1.0,), "rates": ("large", "medium", "small"),
     "back_rates": ("medium", "small"), "back_correlated": (1.0,), "back_seeds": 3, "back_large": False, "test": 300, "choose": 100,
-    "candidates": 20,
+    "candidates": 20, "curve_rates": ("small",), "curve_correlated": (1.0,), "curve_seeds": 1,
 }  # fmt: skip
 """What `--quick` replaces: strings too short and training too brief for the paper's numbers."""
 
@@ -189,6 +204,22 @@ def jobs(spec: TracrSpec) -> Sequence[LabJob]:
                     arm = cell(task, rate, share)
                     payload = {"kind": "tuned", "task": task, "rate": rate, "correlated": share}
                     found.append(LabJob(name=f"{arm}.{i}", arm=arm, seed=spec.seed + i, payload=payload, after=(base,)))
+    for i in range(min(spec.seeds, spec.curve_seeds)):
+        for share in (s for s in spec.curve_correlated if s in spec.correlated):
+            for rate in (r for r in spec.curve_rates if r in spec.rates):
+                tuned = cell("counter", rate, share)
+                if share != 1 and i >= spec.grid_seeds:
+                    continue
+                payload = {"kind": "curve", "task": "counter", "of": f"{tuned}.{i}", "correlated": share}
+                found.append(
+                    LabJob(
+                        name=f"{tuned}-curve.{i}",
+                        arm=f"{tuned}-curve",
+                        seed=spec.seed + i,
+                        payload=payload,
+                        after=("counter-compiled", f"{tuned}.{i}"),
+                    )
+                )
     for i in range(spec.seeds):
         payload = {"kind": "never", "task": "counter"}
         found.append(

@@ -20,7 +20,7 @@ from gnothi.files import canonical
 from gnothi.mechanisms.answers import Answers
 from gnothi.mechanisms.attention import attention_maps
 from gnothi.mechanisms.hooks import capture
-from gnothi.mechanisms.pruning import PruneTask
+from gnothi.mechanisms.pruning import PruneTask, prune
 from gnothi.mechanisms.reversal import Course, Curve, Schedule, train_back
 from gnothi.mechanisms.single_weights import single_weight
 from gnothi.mechanisms.sites import Site
@@ -34,6 +34,8 @@ SETS = {"old/0": ("old", 0.0), "old/100": ("old", 1.0), "new/0": ("new", 0.0), "
 """Which task's answers count, and the share of correlated strings (C_Te)."""
 LOOK = 200
 """Strings of a look at a model in training."""
+CURVE_KINDS = ("weights", "neurons")
+"""What is removed one after another."""
 PARTS = ("attn", "mlp.up", "mlp.down")
 """Where noise is tried alone."""
 
@@ -46,6 +48,7 @@ def work(spec: Mapping[str, Any], job: LabJob, bench: Bench) -> UnitData:
         "compiled": _compiled,
         "never": _never,
         "tuned": _tuned,
+        "curve": _curve,
         "back": _back,
     }[job.payload["kind"]]
     threads = torch.get_num_threads()
@@ -233,9 +236,10 @@ def _tuned(setting: Setting, job: LabJob, bench: Bench) -> UnitData:
         if share == 1 and task.name == "counter":
             bench.report(0, 1, "pruning")
             record["pruned"] = _pruned(setting, module, seed)
-    back = task.name == "counter" and share in spec.back_correlated and rate in ("medium", "large")
+    back = share in spec.back_correlated and rate in ("medium", "large")
+    curve_ = share in spec.curve_correlated and rate in spec.curve_rates
     tensors = _maps(setting, module) if curve.ended != "broke" and seed == spec.seed else {}
-    if back:
+    if task.name == "counter" and (back or curve_):
         tensors = tensors | {f"trained.{name}": values.detach() for name, values in trained(module).items()}
     return UnitData(record=record, tables={"curve": _table(curve)}, tensors=tensors)
 
@@ -249,18 +253,66 @@ def _never(setting: Setting, job: LabJob, bench: Bench) -> UnitData:
     return UnitData(record=record | _looked_at(setting, module))
 
 
+def _curve(setting: Setting, job: LabJob, bench: Bench) -> UnitData:
+    """Weights and neurons of one fine-tune set to zero one after another, with every control beside."""
+    spec, seed = setting.spec, job.seed
+    level = bench.parent("counter-compiled").record["noise"]
+    module = _stored(setting, bench.parent(job.payload["of"]), level, seed)
+    if module is None:
+        return UnitData(record={"reason": "its fine-tune broke"})
+    record: dict[str, Any] = {"noise": level}
+    if job.payload["correlated"] < 1:
+        bench.report(0, 1, "one weight")
+        record["pruned"] = _pruned(setting, module, seed)
+    score_on, choose_on = (setting.answers(seed, use, spec.choose, "old", 0.0) for use in ("score", "choose"))
+    task = PruneTask.of_answers(score_on, choose_on, setting.test(seed, "shown"))
+    tables = {}
+    for kind in CURVE_KINDS:
+        found = prune(
+            module,
+            task,
+            kind,
+            most=spec.most,
+            untouched=setting.noisy(level, seed),
+            never=setting.noisy(level, seed, never=True),
+            seed=seed,
+            progress=lambda done, total, kind=kind: bench.report(done, total, f"remove {kind}"),
+        )
+        record[kind] = {
+            f"{c.who}/{c.how}/{c.draw}": {
+                "k": c.chosen,
+                "lift": c.at("old/0") - c.at("old/0", 0),
+                **{name: c.at(name) for name in c.show},
+            }
+            for c in found.curves
+        }
+        tables[kind] = pd.DataFrame(found.rows())
+    return UnitData(record=record, tables=tables)
+
+
+def _stored(setting: Setting, tuned: UnitData, level: float, seed: int) -> nn.Module | None:
+    """A fine-tune that was kept; None where it broke."""
+    if tuned.record["ended"] == "broke":
+        return None
+    module = setting.noisy(level, seed)
+    with torch.no_grad():
+        for name, values in trained(module).items():
+            values.copy_(tuned.tensors[f"trained.{name}"])
+    return module
+
+
 def _back(setting: Setting, job: LabJob, bench: Bench) -> UnitData:
     """Training on the old task again, on strings as they come: of a fine-tune, or of a program that never had it."""
     task, seed = setting.task, job.seed
     base = bench.parent(f"{task.name}-compiled")
-    module = setting.noisy(base.record["noise"], seed, never="of" not in job.payload)
+    level = base.record["noise"]
     if "of" in job.payload:
-        stored = bench.parent(job.payload["of"])
-        if stored.record["ended"] == "broke":
+        kept = _stored(setting, bench.parent(job.payload["of"]), level, seed)
+        if kept is None:
             return UnitData(record={"ended": "broke", "final": None, "reason": "its fine-tune broke"})
-        with torch.no_grad():
-            for name, values in trained(module).items():
-                values.copy_(stored.tensors[f"trained.{name}"])
+        module = kept
+    else:
+        module = setting.noisy(level, seed, never=True)
     batches = setting.batches(seed, "back", "old", None)
     curve = setting.train(module, job.payload["rate"], batches, job, bench)
     record = _outcome(curve, module, setting.test(seed))
