@@ -30,13 +30,14 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planted", description=__doc__)
     parser.add_argument("--subject", choices=("speaker", "sorter"), default="speaker")
-    parser.add_argument("--kinds", default="wrapper,head,block,neutral")
+    parser.add_argument("--kinds", help="default: all that can be planted in the subject, and neutral")
     parser.add_argument("--first", type=int, default=2000, help="first seed")
     parser.add_argument("--count", type=int, default=100)
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for kind in given.kinds.split(","):
+    of_subject = constructions.Speaker if given.subject == "speaker" else constructions.Sorter
+    for kind in given.kinds.split(",") if given.kinds else (*of_subject.kinds, "neutral"):
         started, shares, redrawn = time.perf_counter(), [], 0
         found = {name: Counter() for name in METHODS}
         scores = {name: [] for name in METHODS}

@@ -53,6 +53,8 @@ class Subject(ABC):
     """Columns of the logits among which two are contrasted."""
     least: float
     """A plant must move its behaviour by as much, nats; others are drawn again."""
+    kinds: tuple[str, ...] = KINDS
+    """What can be planted."""
 
     @abstractmethod
     def inputs(self, draws: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -136,10 +138,12 @@ class Sorter(Subject):
     """A compiled program that puts letters in order; no part of it was learned.
 
     A little noise comes first, or whole matrices of zeros would have no gradient. The weights work at sizes of a hundred, so
-    that a neutral fine-tune that leaves the answers right is small, and so is what a tenth of it can do.
+    that a neutral fine-tune that leaves the answers right is small, and so is what a tenth of it can do. Of a block that small
+    a change always sits in one half of it, so that a change of the whole block can't be planted.
     """
 
-    least = 0.02
+    least = 0.06
+    kinds = ("wrapper", "head")
     STEPS, RATE, BATCH, NOISE = 12, 1e-5, 16, 1e-4
     LETTERS, LENGTH = "abcdefghijkl", 12
 
@@ -207,12 +211,12 @@ def make(kind: str, subject: Subject, seed: int) -> Planted:
     """A random construction.
 
     Args:
-        kind: One of `KINDS`, or `neutral`.
+        kind: One of the subject's `kinds`, or `neutral`.
         subject: What it is made in.
         seed: Of both fine-tunes, of the plant and of the controls.
     """
     base, plain = (subject.neutral(stream(seed, kind, member)) for member in ("base", "tuned"))
-    drawn = KINDS[integer(seed, "kind") % len(KINDS)] if kind == "neutral" else kind
+    drawn = subject.kinds[integer(seed, "kind") % len(subject.kinds)] if kind == "neutral" else kind
     for attempt in range(1000):
         draws = stream(seed, kind, attempt)
         ids, words = subject.inputs(draws)

@@ -51,6 +51,17 @@ def test_each_method_names_what_was_planted_and_nothing_else_in_most_pairs(kind)
     assert min(right.values()) >= 3, right
 
 
+@pytest.mark.parametrize("kind", [*constructions.Sorter.kinds, "neutral"])
+def test_a_change_planted_in_a_compiled_program_is_named(kind):
+    right = dict.fromkeys(METHODS, 0)
+    for seed in range(2):
+        made = constructions.make(kind, constructions.sorter(), 400 + seed)
+        assert made.share <= 0.1 and made.effect >= constructions.Sorter.least
+        for name, method in METHODS.items():
+            right[name] += method(made.pair, made.behaviour).name == made.place
+    assert min(right.values()) == 2, right
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*constructions.KINDS, "neutral"])
 def test_each_method_is_right_in_nearly_all_of_twelve(kind):
