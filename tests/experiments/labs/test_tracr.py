@@ -180,7 +180,7 @@ def test_curves_over_the_number_removed_stand_beside_their_controls(run: tuple[T
     arms = {"counter-medium-c50-curve", "counter-medium-c100-curve"}  # the run has no small rate
     assert {a for _, a in found if a.endswith("-curve")} == arms
     for arm in arms:
-        for name in ("lift", "random", "never", "kept", "k"):
+        for name in ("lift", "exact", "random", "never", "kept", "k"):
             for kind in ("weights", "neurons"):
                 assert found[f"tracr.several_{name}/{kind}", arm].value is not None
         table = shelf.table(f"{arm}.0", "weights")
@@ -212,8 +212,8 @@ def test_the_answer_is_computed_as_the_model_computes_it(task: str) -> None:
     import torch
 
     from gnothi.experiments.fields import parsed
+    from gnothi.experiments.labs.tracr_setting import Setting, answer_logits
     from gnothi.experiments.labs.tracr_spec import TracrSpec
-    from gnothi.experiments.labs.tracr_work import Setting, answer_logits
 
     spec = parsed(TracrSpec, Tracr.build())
     setting = Setting(spec, task)

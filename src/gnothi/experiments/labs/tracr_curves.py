@@ -20,6 +20,7 @@ MEANINGS: Mapping[str, str] = {
         "accuracy on the old task (C_Te = 0) with the best number of weights or neurons set to zero, less without; scored "
         "again after each, the number chosen on other strings"
     ),
+    "tracr.several_exact": "the same, put in order by removing each of the best candidates alone",
     "tracr.several_random": "the same for weights or neurons drawn at random, mean of the draws: a control",
     "tracr.several_never": "the same procedure on a program that never had the old task: a control",
     "tracr.several_kept": "accuracy on the new task (C_Te = 1) with them set to zero: a wrapper should go with them",
@@ -42,6 +43,7 @@ def score(found: Found) -> list[Estimate]:
         for kind in KINDS:
             for name, begins, field, how in (
                 ("several_lift", "tuned/again", "lift", "mean"),
+                ("several_exact", "tuned/leave_one_out", "lift", "mean"),
                 ("several_random", "tuned/random", "lift", "mean"),
                 ("several_never", "never_had_it/again", "lift", "mean"),
                 ("several_kept", "tuned/again", "new/100", "share"),
@@ -68,9 +70,12 @@ def picture(found: Found) -> Picture | None:
     if not arms:
         return None
     words = {
-        "again": "theta x gradient, scored again", "once": "theta x gradient, once", "random": "drawn at random",
+        "exact": "each tried alone",
+        "again": "theta x gradient, scored again",
+        "once": "theta x gradient, once",
+        "random": "drawn at random",
         "never": "never had the old task",
-    }  # fmt: skip
+    }
 
     def draw() -> Any:
         from gnothi.writeup.lab_figures import Curve, grid_of_curves
@@ -94,7 +99,8 @@ def picture(found: Found) -> Picture | None:
         title="Several weights or neurons set to zero",
         caption=(
             f"Accuracy on the old task, {found.spec.test} fresh strings a model, {models} model{'s' * (models > 1)} a fine-tune "
-            "(figures 57 and 58). Scores come from other strings. Grey: as many at random, mean of the draws, and the same "
+            "(figures 57 and 58). Scores come from other strings; tried alone are the "
+            f"{max(found.spec.candidates, found.spec.most)} best by score. Grey: as many at random, mean of the draws, and the same "
             "procedure on the program that counts b alone."
         ),
         draw=draw,
