@@ -212,8 +212,8 @@ def test_the_answer_is_computed_as_the_model_computes_it(task: str) -> None:
     import torch
 
     from gnothi.experiments.fields import parsed
-    from gnothi.experiments.labs.tracr_setting import Setting, answer_logits
     from gnothi.experiments.labs.tracr_spec import TracrSpec
+    from gnothi.experiments.labs.tracr_work_setting import Setting, answer_logits
 
     spec = parsed(TracrSpec, Tracr.build())
     setting = Setting(spec, task)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gnothi.errors import TrainingError
 from gnothi.experiments.labs.base import Bench, LabJob, UnitData
 from gnothi.experiments.labs.tracr_curves import KINDS
-from gnothi.experiments.labs.tracr_setting import LOOK, Setting, setting, trained
+from gnothi.experiments.labs.tracr_work_setting import LOOK, Setting, setting, trained
 from gnothi.files import canonical
 from gnothi.mechanisms.answers import Answers
 from gnothi.mechanisms.attention import attention_maps
