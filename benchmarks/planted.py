@@ -3,7 +3,7 @@
     python -m benchmarks.planted [--subject speaker|sorter] [--kinds KIND,…] [--first SEED] [--count N]
 
 Constructions are those of `tests/mechanisms/constructions.py`: a neutral fine-tune in both members, and a change of at most
-a tenth of the whole difference in norm in one of them. Limits of the methods were chosen on seeds under 1100; what is reported
+a tenth of the whole difference in norm in one of them. Limits of the methods were chosen on seeds under 1160; what is reported
 begins at 2000. Prints one line a construction on standard error and the counts as JSON at the end.
 """
 

@@ -138,7 +138,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "max": {**_MAX, "letters": 16, "shortest": 7, "longest": 8}, "steps": 400,
         "correlated": _SWEEP, "max_correlated": (0.0, 0.5, 1.0),
         "back_rates": _ALL, "back_correlated": (0.0, 0.5, 1.0), "back_seeds": 3, "choose": 200, "candidates": 40,
-        "curve_correlated": (0.0, 1.0), "curve_seeds": 1,
+        "curve_correlated": (0.0, 1.0), "curve_seeds": 3, "clip": 0.1,
     },
     "small": {
         "seeds": 5, "grid_seeds": 3, "counter": _COUNTER, "max": _MAX, "steps": 2000,
