@@ -23,6 +23,8 @@ from gnothi.mechanisms.sites import Site
 from gnothi.mechanisms.units import Unit, zeroed
 from gnothi.testbeds.rasp import Compiled
 
+COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
+"""Numbers of removed units that are evaluated, besides the last."""
 PARTS = ("attn", "mlp.up", "mlp.down")
 """Where noise is tried alone."""
 
@@ -125,7 +127,8 @@ def _curve(setting: Setting, job: LabJob, bench: Bench) -> UnitData:
         bench.report(0, 1, "one weight")
         record["pruned"] = _pruned(setting, module, seed)
     score_on, choose_on = (setting.answers(seed, use, spec.choose, "old", 0.0) for use in ("score", "choose"))
-    task = PruneTask.of_answers(score_on, choose_on, setting.test(seed, "shown"))
+    tests = setting.test(seed, "shown")
+    task = PruneTask.of_answers(score_on, choose_on, {name: tests[name] for name in ("old/0", "new/100")})
     tables = {}
     for kind in KINDS:
         found = prune(
@@ -133,6 +136,7 @@ def _curve(setting: Setting, job: LabJob, bench: Bench) -> UnitData:
             task,
             kind,
             most=spec.most,
+            counts=[k for k in COUNTS if k < spec.most] + [spec.most],
             orders=("gradient", "again", "leave_one_out"),
             tried=max(spec.candidates, spec.most),
             untouched=setting.noisy(level, seed),
