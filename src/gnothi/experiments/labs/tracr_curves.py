@@ -27,6 +27,7 @@ MEANINGS: Mapping[str, str] = {
     "tracr.several_k": "how many that was",
 }
 _WAYS = (
+    ("exact", "tuned/leave_one_out"),
     ("again", "tuned/again"),
     ("once", "tuned/gradient"),
     ("random", "tuned/random"),
