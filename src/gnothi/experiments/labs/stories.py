@@ -30,7 +30,7 @@ class Stories(AbstractLab):
     headline: ClassVar[tuple[str, str]] = ("stories.revival_gain", stories_score.HEADLINE)
     subject: ClassVar[str] = "After a few steps back, the deleted feature is more frequent than where it never was by"
     costs: ClassVar[Mapping[str, str]] = {
-        "tiny": "about 23 minutes of processor time, 12 on two free cores; 0.8 GB a worker",
+        "tiny": "about 25 minutes of processor time, 13 on two free cores; 0.9 GB a worker",
         "small": "not measured; needs a GPU",
         "paper": "not measured; needs a GPU for hours",
         "quick": "86 s on two cores, 0.8 GB a process",
