@@ -153,7 +153,7 @@ def _training_row(
         peer_version=f"torch {torch.__version__}",
         max_abs_diff=None,
         flops=flops,
-        headline=name == "whole",
+        headline=name == "whole" and not dropout,
         peak_share=floor / best,
         least_share=SHARE,
         note=f"at least {SHARE:.2f} of the products' speed is wanted; {1e3 * best:.1f} ms of the processor a step, "
