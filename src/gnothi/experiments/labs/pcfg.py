@@ -44,7 +44,7 @@ class Pcfg(AbstractLab):
     subject: ClassVar[str] = "Accuracy on the fine-tuned task where the correlation holds, above where it does not:"
     beside: ClassVar[Sequence[tuple[str, str]]] = (("shortcut.gap", "low-small-0"),)
     costs: ClassVar[Mapping[str, str]] = {
-        "quick": "63 s on two cores, 0.6 GB a process",
+        "quick": "69 s on two cores, 0.6 GB a process",
         "tiny": (
             "268 of its 307 units took 2,370 s of processor time, with dropout 0: 20 to 25 minutes on two free cores; 0.55 GB "
             "a worker"

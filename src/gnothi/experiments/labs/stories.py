@@ -33,7 +33,7 @@ class Stories(AbstractLab):
         "tiny": "about 25 minutes of processor time, 13 on two free cores; 0.9 GB a worker",
         "small": "not measured; needs a GPU",
         "paper": "not measured; needs a GPU for hours",
-        "quick": "86 s on two cores, 0.8 GB a process",
+        "quick": "103 s on two cores, 0.8 GB a process",
     }
     estimates: ClassVar[Mapping[str, str]] = {
         "stories.revival_gain": (
