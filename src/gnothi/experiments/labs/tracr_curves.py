@@ -10,7 +10,7 @@ from typing import Any
 from gnothi.experiments.labs.base import Picture
 from gnothi.experiments.labs.tracr_scores import Found, pruning
 from gnothi.experiments.labs.tracr_spec import RATES
-from gnothi.intervals import over_units
+from gnothi.intervals import Kind, over_units
 from gnothi.records import Estimate
 
 KINDS = ("weights", "neurons")
@@ -34,6 +34,16 @@ _WAYS = (
     ("never", "never_had_it/again"),
 )
 
+_NUMBERS: tuple[tuple[str, str, str, Kind], ...] = (
+    ("several_lift", "tuned/again", "lift", "mean"),
+    ("several_exact", "tuned/leave_one_out", "lift", "mean"),
+    ("several_random", "tuned/random", "lift", "mean"),
+    ("several_never", "never_had_it/again", "lift", "mean"),
+    ("several_kept", "tuned/again", "new/100", "share"),
+    ("several_k", "tuned/again", "k", "mean"),
+)
+"""Estimate, whose curve and order, what of it at the chosen number, and what kind of number that is."""
+
 
 def score(found: Found) -> list[Estimate]:
     """One row a number, kind and arm; at C_Tr below 1 also what one weight does."""
@@ -42,14 +52,7 @@ def score(found: Found) -> list[Estimate]:
         if _share(found, arm) < 1:
             estimates += pruning(found, arm)
         for kind in KINDS:
-            for name, begins, field, how in (
-                ("several_lift", "tuned/again", "lift", "mean"),
-                ("several_exact", "tuned/leave_one_out", "lift", "mean"),
-                ("several_random", "tuned/random", "lift", "mean"),
-                ("several_never", "never_had_it/again", "lift", "mean"),
-                ("several_kept", "tuned/again", "new/100", "share"),
-                ("several_k", "tuned/again", "k", "mean"),
-            ):
+            for name, begins, field, how in _NUMBERS:
 
                 def value(
                     record: Mapping[str, Any], kind: str = kind, begins: str = begins, field: str = field
@@ -57,7 +60,7 @@ def score(found: Found) -> list[Estimate]:
                     values = [c[field] for key, c in record.get(kind, {}).items() if key.startswith(begins + "/")]
                     return sum(values) / len(values) if values else None
 
-                estimates.append(found.over(f"tracr.{name}/{kind}", arm, value, how, spec.test))  # type: ignore[arg-type]
+                estimates.append(found.over(f"tracr.{name}/{kind}", arm, value, how, spec.test))
     return estimates
 
 
